@@ -1,0 +1,268 @@
+//! What the broker may ask of the storage engine.
+
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use wire::{Offset, PartitionIndex, ProducerId, TimestampMs, TopicId};
+
+/// Where the data lies and how large its pieces are.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    /// On another device if set; else `journal` in the data directory.
+    pub journal_dir: Option<PathBuf>,
+    /// The default of `segment.bytes`.
+    pub segment_bytes: u64,
+    /// The size of a journal segment.
+    pub journal_segment_bytes: u64,
+}
+
+impl Config {
+    /// Everything but the directory as shipped.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            journal_dir: None,
+            segment_bytes: 1 << 30,
+            journal_segment_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Called once, from a storage thread: it must not block.
+pub type Done<T> = Box<dyn FnOnce(T) + Send>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionId {
+    pub topic: TopicId,
+    pub partition: PartitionIndex,
+}
+
+/// The topics there are; a snapshot that does not change.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    pub by_name: BTreeMap<String, Arc<Topic>>,
+    pub by_id: BTreeMap<TopicId, Arc<Topic>>,
+    /// Broker configurations set at run time.
+    pub broker_configs: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub id: TopicId,
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// What was set for this topic; everything else has its default.
+    pub configs: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub enum CatalogueChange {
+    CreateTopic {
+        name: String,
+        partitions: i32,
+        configs: BTreeMap<String, String>,
+    },
+    DeleteTopic {
+        id: TopicId,
+    },
+    /// `count` is the new total.
+    AddPartitions {
+        id: TopicId,
+        count: i32,
+    },
+    /// The whole new set.
+    SetConfigs {
+        id: TopicId,
+        configs: BTreeMap<String, String>,
+    },
+    SetBrokerConfigs {
+        configs: BTreeMap<String, String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogueError {
+    #[error("a topic of this name exists")]
+    Exists,
+    #[error("there is no such topic")]
+    Unknown,
+    #[error("a topic cannot lose partitions")]
+    FewerPartitions,
+    #[error("the disk is full")]
+    DiskFull,
+    #[error("the storage is shutting down")]
+    ShuttingDown,
+}
+
+/// When an append is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// acks=1: the journal's write returned.
+    Written,
+    /// acks=all: the journal's sync returned.
+    Synced,
+}
+
+/// One validated v2 batch for one partition.
+#[derive(Clone, Debug)]
+pub struct Append {
+    pub partition: PartitionId,
+    pub batch: Bytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: Offset,
+    /// Set if the topic's timestamps are the broker's.
+    pub log_append_time: Option<TimestampMs>,
+    pub log_start_offset: Offset,
+    /// The batch had been appended before; the offset is the original's.
+    pub duplicate: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error("there is no such partition")]
+    UnknownPartition,
+    #[error("the producer's sequence has a gap")]
+    OutOfOrderSequence,
+    #[error("the producer's epoch is older than the newest")]
+    InvalidProducerEpoch,
+    #[error("the batch does not fit the producer's transaction")]
+    InvalidTxnState,
+    #[error("what was handed over is no record batch")]
+    InvalidBatch,
+    #[error("the batch waited longer than its request allows")]
+    TimedOut,
+    #[error("the disk is full")]
+    DiskFull,
+    #[error("the storage is shutting down")]
+    ShuttingDown,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogOffsetSnapshot {
+    pub log_start_offset: Offset,
+    pub high_watermark: Offset,
+    pub last_stable_offset: Offset,
+    /// The offset that is given next.
+    pub log_end_offset: Offset,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    pub max_bytes: usize,
+    pub isolation: Isolation,
+    /// Return the first batch whole, even if it is larger than `max_bytes`.
+    pub at_least_one_batch: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbortedTransaction {
+    pub producer_id: ProducerId,
+    pub first_offset: Offset,
+}
+
+/// Whole batches of one file.
+#[derive(Clone, Debug)]
+pub struct FileSlice {
+    /// In bytes.
+    pub length: usize,
+    pub(crate) bytes: Bytes,
+}
+
+impl FileSlice {
+    /// The bytes.
+    pub fn load(&self) -> io::Result<Bytes> {
+        Ok(self.bytes.clone())
+    }
+}
+
+/// Whole batches from the one that holds the offset asked for.
+#[derive(Clone, Debug)]
+pub struct ReadResult {
+    pub slices: Vec<FileSlice>,
+    pub snapshot: LogOffsetSnapshot,
+    /// Sorted by first offset; only for `ReadCommitted`.
+    pub aborted: Vec<AbortedTransaction>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("there is no such partition")]
+    UnknownPartition,
+    #[error("the offset is outside the log")]
+    OffsetOutOfRange(LogOffsetSnapshot),
+    /// What lies there is no record batch.
+    #[error("{path}: no record batch at position {position}")]
+    Damaged { path: PathBuf, position: u64 },
+    #[error("the log cannot be read")]
+    Io(#[from] io::Error),
+}
+
+/// Why there is no storage. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{}: in use by another process; stop that one or choose another data directory", .0.display())]
+    InUse(PathBuf),
+    #[error("{}: not a data directory of Ottla; choose an empty one", .0.display())]
+    Foreign(PathBuf),
+    #[error("{}: made by a version of Ottla with data format {format}; use that version", path.display())]
+    Format { path: PathBuf, format: String },
+    #[error("damaged: {0}; restore a backup")]
+    Damaged(#[from] Damage),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+/// What a start found that no crash can leave behind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    #[error("{}: missing", .0.display())]
+    Missing(PathBuf),
+    #[error("{}: of another data directory", .0.display())]
+    Foreign(PathBuf),
+    #[error("the newest readable checkpoint is {found}, but the journal names {named}")]
+    OldCheckpoint { found: u64, named: u64 },
+    #[error(
+        "cycle {cycle} in segment-{segment} at {position} cannot be read, though cycle {proof} in \
+         segment-{proof_segment} says that it was synced; missing are records before {}",
+        partition_list(before)
+    )]
+    LostCycle {
+        cycle: u64,
+        segment: u32,
+        position: u64,
+        proof: u64,
+        proof_segment: u32,
+        /// For each partition, an offset below which records may be missing.
+        before: Vec<(PartitionId, Offset)>,
+    },
+    #[error("{}: {found} bytes long, but its checkpoint says {expected}", path.display())]
+    Short { path: PathBuf, found: u64, expected: u64 },
+    #[error("{}: no record batch at position {position}", path.display())]
+    BadBatch { path: PathBuf, position: u64 },
+}
+
+fn partition_list(before: &[(PartitionId, Offset)]) -> String {
+    let one = |(partition, offset): &(PartitionId, Offset)| {
+        format!("offset {offset} of {}-{}", partition.topic.0, partition.partition)
+    };
+    before.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// What a start found.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveryReport {
+    pub cycles_replayed: u64,
+    pub bytes_replayed: u64,
+    pub took: Duration,
+}

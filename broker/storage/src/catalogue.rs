@@ -1,0 +1,187 @@
+//! The catalogue: topics and settings, and the records of `__cluster_metadata` that make it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use uuid::Uuid;
+use wire::{
+    PartitionIndex, TimestampMs, TopicId,
+    batch::{BatchBuilder, BatchView, NewRecord, RecordLimits, records},
+};
+
+use crate::{
+    api::{Catalogue, CatalogueChange, CatalogueError, PartitionId, Topic},
+    codec::{Reader, Writer},
+};
+
+/// The partition that holds the catalogue's own records.
+pub(crate) const METADATA: PartitionId =
+    PartitionId { topic: TopicId(Uuid::from_u128(1)), partition: PartitionIndex(0) };
+
+const VERSION: u8 = 1;
+
+/// A change as it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    Topic { id: TopicId, name: String, partitions: i32, configs: BTreeMap<String, String> },
+    Deleted { id: TopicId },
+    BrokerConfigs { configs: BTreeMap<String, String> },
+}
+
+impl Record {
+    pub(crate) fn topic(&self) -> TopicId {
+        match self {
+            Self::Topic { id, .. } | Self::Deleted { id } => *id,
+            Self::BrokerConfigs { .. } => TopicId(Uuid::nil()),
+        }
+    }
+
+    /// The record as a batch for `__cluster_metadata`.
+    pub(crate) fn to_batch(&self, now: TimestampMs) -> Bytes {
+        let mut value = Writer::default();
+        value.u8(VERSION);
+        match self {
+            Self::Topic { id, name, partitions, configs } => {
+                value.u8(1).bytes(id.0.as_bytes()).string(name).i32(*partitions);
+                write_configs(&mut value, configs);
+            }
+            Self::Deleted { id } => {
+                value.u8(2).bytes(id.0.as_bytes());
+            }
+            Self::BrokerConfigs { configs } => {
+                value.u8(3);
+                write_configs(&mut value, configs);
+            }
+        }
+        let mut builder = BatchBuilder::new();
+        let record = NewRecord { timestamp: now, key: None, value: Some(&value.0), headers: &[] };
+        builder.push(record);
+        builder.build()
+    }
+
+    fn decode(value: &[u8]) -> Option<Self> {
+        let mut reader = Reader(value);
+        if reader.u8()? != VERSION {
+            return None;
+        }
+        match reader.u8()? {
+            1 => Some(Self::Topic {
+                id: TopicId(reader.uuid()?),
+                name: reader.string()?,
+                partitions: reader.i32()?,
+                configs: read_configs(&mut reader)?,
+            }),
+            2 => Some(Self::Deleted { id: TopicId(reader.uuid()?) }),
+            3 => Some(Self::BrokerConfigs { configs: read_configs(&mut reader)? }),
+            _ => None,
+        }
+    }
+}
+
+fn write_configs(writer: &mut Writer, configs: &BTreeMap<String, String>) {
+    writer.count(configs.len());
+    for (key, value) in configs {
+        writer.string(key).string(value);
+    }
+}
+
+fn read_configs(reader: &mut Reader<'_>) -> Option<BTreeMap<String, String>> {
+    Some(reader.list(|reader| Some((reader.string()?, reader.string()?)))?.into_iter().collect())
+}
+
+/// The records of a batch of `__cluster_metadata`; `None` if it is none.
+pub(crate) fn records_of(view: &BatchView<'_>) -> Option<Vec<Record>> {
+    view.verify_crc().ok()?;
+    let mut found = Vec::new();
+    let mut records = records(view, RecordLimits::default()).ok()?;
+    while let Some(record) = records.next_record() {
+        found.push(Record::decode(record.ok()?.value?)?);
+    }
+    Some(found)
+}
+
+impl Catalogue {
+    /// What a change is recorded as, if it is allowed. `new_id` is for a topic that is made.
+    pub(crate) fn plan(
+        &self,
+        change: CatalogueChange,
+        new_id: TopicId,
+    ) -> Result<Record, CatalogueError> {
+        let known = |id| self.by_id.get(&id).ok_or(CatalogueError::Unknown);
+        match change {
+            CatalogueChange::CreateTopic { name, partitions, configs } => {
+                if self.by_name.contains_key(&name) {
+                    return Err(CatalogueError::Exists);
+                }
+                Ok(Record::Topic { id: new_id, name, partitions, configs })
+            }
+            CatalogueChange::DeleteTopic { id } => known(id).map(|_| Record::Deleted { id }),
+            CatalogueChange::AddPartitions { id, count } => {
+                let topic = known(id)?;
+                if count < topic.partitions {
+                    return Err(CatalogueError::FewerPartitions);
+                }
+                let (name, configs) = (topic.name.clone(), topic.configs.clone());
+                Ok(Record::Topic { id, name, partitions: count, configs })
+            }
+            CatalogueChange::SetConfigs { id, configs } => {
+                let topic = known(id)?;
+                let (name, partitions) = (topic.name.clone(), topic.partitions);
+                Ok(Record::Topic { id, name, partitions, configs })
+            }
+            CatalogueChange::SetBrokerConfigs { configs } => Ok(Record::BrokerConfigs { configs }),
+        }
+    }
+
+    /// Takes a recorded change in.
+    pub(crate) fn replay(&mut self, record: Record) {
+        match record {
+            Record::Topic { id, name, partitions, configs } => {
+                let topic = Arc::new(Topic { id, name: name.clone(), partitions, configs });
+                self.by_name.insert(name, Arc::clone(&topic));
+                self.by_id.insert(id, topic);
+            }
+            Record::Deleted { id } => {
+                if let Some(topic) = self.by_id.remove(&id) {
+                    self.by_name.remove(&topic.name);
+                }
+            }
+            Record::BrokerConfigs { configs } => self.broker_configs = configs,
+        }
+    }
+
+    /// All partitions of all topics, the catalogue's own among them.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = (PartitionId, Option<&Arc<Topic>>)> {
+        let of_topics = self.by_id.values().flat_map(|topic| {
+            partitions_of(topic.id, 0..topic.partitions).map(move |id| (id, Some(topic)))
+        });
+        std::iter::once((METADATA, None)).chain(of_topics)
+    }
+}
+
+/// Partitions of a topic by their indexes.
+pub(crate) fn partitions_of(
+    topic: TopicId,
+    indexes: std::ops::Range<i32>,
+) -> impl Iterator<Item = PartitionId> {
+    indexes.map(move |index| PartitionId { topic, partition: PartitionIndex(index) })
+}
+
+/// The settings of a topic that the engine itself follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TopicSettings {
+    pub(crate) segment_bytes: u64,
+    pub(crate) log_append_time: bool,
+}
+
+impl TopicSettings {
+    pub(crate) fn of(topic: Option<&Arc<Topic>>, default_segment_bytes: u64) -> Self {
+        let config = |name| topic.and_then(|topic| topic.configs.get(name));
+        let segment_bytes = config("segment.bytes").and_then(|value| value.parse().ok());
+        Self {
+            segment_bytes: segment_bytes.unwrap_or(default_segment_bytes),
+            log_append_time: config("message.timestamp.type")
+                .is_some_and(|value| value == "LogAppendTime"),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Publishing a cycle, and what follows from it: file operations, checkpoints, the last cycle of
+//! an idle second.
+
+use std::{io, sync::Arc, time::Duration};
+
+use super::{Answer, Committer};
+use crate::{journal::checkpoint::Checkpoint, keeper::CheckpointPlan, queue::Request};
+
+/// After so long without a cycle, an empty one says that the last was synced.
+const PROVE_AFTER: Duration = Duration::from_secs(1);
+/// After so long without a cycle, a checkpoint is taken.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(5);
+
+impl Committer {
+    /// Shows the log ends, which are written but not synced. Afterwards acks=1 may be answered.
+    pub(super) fn publish_ends(&mut self) {
+        for partition in &self.draft.partitions {
+            if let Some(entry) = self.entries.get(partition) {
+                entry.partition.published().offsets.log_end_offset = entry.log.next_offset;
+            }
+        }
+    }
+
+    /// Makes the synced cycle visible, does the file operations that it decided, and answers.
+    pub(super) fn publish(&mut self) {
+        let partitions = std::mem::take(&mut self.draft.partitions);
+        self.publish_catalogue();
+        let mut woken = Vec::new();
+        for id in &partitions {
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            woken.append(&mut entry.publish());
+            self.logs.insert(*id, entry.end());
+            self.uncovered.touched.insert(*id);
+        }
+        if !partitions.is_empty() {
+            self.shared.observe(&partitions);
+        }
+        for done in woken {
+            done(());
+        }
+        self.draft.written.drain(..).for_each(Answer::give);
+        self.draft.synced.drain(..).for_each(Answer::give);
+    }
+
+    /// New partitions appear, deleted ones and their files go.
+    fn publish_catalogue(&mut self) {
+        if !std::mem::take(&mut self.draft.catalogue_changed) {
+            return;
+        }
+        let created: Vec<_> = self
+            .draft
+            .created
+            .drain(..)
+            .filter_map(|id| Some((id, Arc::clone(&self.entries.get(&id)?.partition))))
+            .collect();
+        let deleted = std::mem::take(&mut self.draft.deleted);
+        self.shared.change_partitions(|partitions| {
+            partitions.extend(created);
+            for id in deleted.iter().flat_map(|(_, partitions)| partitions) {
+                partitions.remove(id);
+            }
+        });
+        self.shared.set_catalogue(Arc::clone(&self.catalogue));
+        for (topic, partitions) in deleted {
+            for id in partitions {
+                self.logs.remove(&id);
+                self.uncovered.touched.remove(&id);
+                self.uncovered.removed.push(id);
+            }
+            let dir = self.shared.paths.topics.join(topic.0.to_string());
+            self.uncovered.files.retain(|(partition, _), _| partition.topic != topic);
+            self.uncovered.rolled.retain(|rolled| !rolled.file.dir.starts_with(&dir));
+            self.uncovered.dirs.retain(|path| !path.starts_with(&dir));
+            self.uncovered.dirs.insert(self.shared.paths.topics.clone());
+            match self.shared.host.disk.remove_dir_all(&dir) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(%error, dir = %dir.display(), "files of a deleted topic stay");
+                }
+            }
+        }
+    }
+
+    /// Hands a checkpoint at this cycle to the keeper, if one is wanted and it has time.
+    pub(super) fn offer_checkpoint(&mut self) {
+        if self.checkpoint_wanted && self.shared.jobs.is_idle() && self.draft.planned.is_empty() {
+            let plan = self.checkpoint_plan(false);
+            self.shared.jobs.checkpoint(plan);
+        }
+    }
+
+    fn checkpoint_plan(&mut self, last: bool) -> CheckpointPlan {
+        self.checkpoint_wanted = false;
+        self.checkpoint += 1;
+        self.checkpoint_cycle = self.cycle;
+        let uncovered = std::mem::take(&mut self.uncovered);
+        let touched = uncovered.touched.iter().filter_map(|id| {
+            let entry = self.entries.get(id)?;
+            Some((Arc::clone(&entry.partition), entry.log.clone()))
+        });
+        let checkpoint = Checkpoint {
+            number: self.checkpoint,
+            data_id: self.shared.data_id,
+            secret: self.origin.secret,
+            cycle: self.cycle,
+            cycle_start: self.cycle_start,
+            ring: self.ring.at(),
+            start: self.origin.start,
+            leader_epoch: self.origin.leader_epoch,
+            clean: false,
+            identity: self.shared.host.disk.identity(&self.shared.paths.data),
+            logs: self.logs.clone(),
+        };
+        CheckpointPlan {
+            checkpoint,
+            touched: touched.collect(),
+            files: uncovered.files,
+            dirs: uncovered.dirs,
+            rolled: uncovered.rolled,
+            removed: uncovered.removed,
+            last,
+        }
+    }
+
+    /// What a plan that was not begun would have covered is for the next one.
+    fn cover_again(&mut self, plan: CheckpointPlan) {
+        let CheckpointPlan { files, dirs, rolled, touched, removed, .. } = plan;
+        let uncovered = &mut self.uncovered;
+        let mut ids: std::collections::BTreeSet<_> =
+            touched.into_iter().map(|(partition, _)| partition.id).collect();
+        uncovered.touched.append(&mut ids);
+        uncovered.files.extend(files);
+        uncovered.dirs.extend(dirs);
+        uncovered.rolled.splice(0..0, rolled);
+        uncovered.removed.splice(0..0, removed);
+    }
+
+    /// What an idle committer does. Answers when it has to look again.
+    pub(crate) fn idle(&mut self) -> Option<Duration> {
+        let idle = self.shared.host.clock.monotonic().saturating_sub(self.last_activity);
+        if self.proved < self.cycle {
+            if idle < PROVE_AFTER {
+                return Some(PROVE_AFTER.saturating_sub(idle));
+            }
+            if self.prove().is_err() {
+                return None;
+            }
+        }
+        if !self.shared.has_reserve.load(std::sync::atomic::Ordering::SeqCst) {
+            self.look_for_space();
+            return Some(PROVE_AFTER);
+        }
+        if self.checkpoint_cycle < self.cycle {
+            if idle < CHECKPOINT_AFTER {
+                return Some(CHECKPOINT_AFTER.saturating_sub(idle));
+            }
+            self.checkpoint_wanted = true;
+            self.offer_checkpoint();
+            return self.checkpoint_wanted.then_some(PROVE_AFTER);
+        }
+        None
+    }
+
+    /// A clean stop: what is queued is done, the last cycle is proved, a checkpoint is left.
+    pub(crate) fn finish(&mut self) {
+        while self.step() {}
+        self.backlog.drain(..).for_each(Request::refuse);
+        if self.shared.has_ended() || (self.proved < self.cycle && self.prove().is_err()) {
+            return;
+        }
+        if let Some(plan) = self.shared.jobs.withdraw() {
+            self.cover_again(*plan);
+        }
+        let plan = self.checkpoint_plan(true);
+        self.shared.jobs.checkpoint(plan);
+        self.shared.jobs.stop();
+    }
+}

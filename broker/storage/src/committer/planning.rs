@@ -1,0 +1,239 @@
+//! Planning: offsets, sequences, epochs and catalogue changes, in the order of calls.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use wire::{TimestampMs, TopicId, batch::BatchHeader};
+
+use super::{Answer, Checked, Committer, Entry, Planned, answers, is_whole};
+use crate::{
+    api::{Append, AppendError, Appended, CatalogueChange, CatalogueError, Done, PartitionId},
+    catalogue::{METADATA, Record, TopicSettings, partitions_of},
+    log_scan::marker_of,
+    partition::{Partition, Published},
+    producer::{SeenBatch, Verdict},
+    queue::{AppendRequest, Request},
+    segment_file::partition_dir,
+};
+
+/// With less than this left, produce is refused.
+const LEAST_FREE_BYTES: u64 = 128 << 20;
+/// With less than this left, coordinators are refused too.
+const LEAST_FREE_FOR_PLANS: u64 = 64 << 20;
+
+impl Committer {
+    /// Plans the first `count` batches of the backlog.
+    pub(super) fn plan(&mut self, mut count: usize) {
+        let now = self.shared.host.clock.monotonic();
+        while count > 0 || self.backlog.front().is_some_and(|request| request.size().0 == 0) {
+            let Some(request) = self.backlog.pop_front() else { break };
+            match request {
+                Request::Append(mut request) => {
+                    count -= self.plan_append(&mut request, count, now);
+                    if is_whole(&request) {
+                        let AppendRequest { results, durability, done, .. } = request;
+                        answers(&mut self.draft, durability).push(Answer::Append(done, results));
+                    } else {
+                        self.backlog.push_front(Request::Append(request));
+                        break;
+                    }
+                }
+                Request::Atomic { batches, done } => {
+                    count = count.saturating_sub(batches.len());
+                    let result = self.plan_atomic(&batches);
+                    self.draft.synced.push(Answer::Atomic(done, result));
+                }
+                Request::Catalogue { change, done } => {
+                    count -= 1;
+                    self.plan_catalogue(change, done);
+                }
+            }
+        }
+    }
+
+    /// Plans up to `count` of the batches that are left. Answers how many.
+    fn plan_append(
+        &mut self,
+        request: &mut AppendRequest,
+        count: usize,
+        now: std::time::Duration,
+    ) -> usize {
+        let left = request.batches.len() - request.results.len();
+        if request.results.is_empty() && request.deadline < now {
+            request.results.resize(request.batches.len(), Err(AppendError::TimedOut));
+            return left.min(count);
+        }
+        let planned = left.min(count);
+        for _ in 0..planned {
+            let Some(append) = request.batches.get(request.results.len()) else { break };
+            let result =
+                if self.full { Err(AppendError::DiskFull) } else { self.plan_batch(append) };
+            request.results.push(result);
+        }
+        planned
+    }
+
+    fn plan_batch(&mut self, append: &Append) -> Result<Appended, AppendError> {
+        let header = header_of(append)?;
+        let entry = self.entries.get(&append.partition).ok_or(AppendError::UnknownPartition)?;
+        match entry.log.producers.check(&header)? {
+            Verdict::Append => self.append(append, header),
+            Verdict::Duplicate(seen) => Ok(duplicate(entry, &seen)),
+        }
+    }
+
+    /// Checks all before it appends any.
+    fn plan_atomic(&mut self, batches: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        if self.full && self.free_bytes() < LEAST_FREE_FOR_PLANS {
+            return Err(AppendError::DiskFull);
+        }
+        let mut checked: Vec<Checked<'_>> = Vec::with_capacity(batches.len());
+        for append in batches {
+            let header = header_of(append)?;
+            let entry = self.entries.get(&append.partition).ok_or(AppendError::UnknownPartition)?;
+            if let Verdict::Duplicate(_) = entry.log.producers.check(&header)? {
+                return Err(AppendError::OutOfOrderSequence);
+            }
+            checked.push((append, header));
+        }
+        checked.into_iter().map(|(append, header)| self.append(append, header)).collect()
+    }
+
+    /// Gives a checked batch its offset and place.
+    fn append(
+        &mut self,
+        append: &Append,
+        mut header: BatchHeader,
+    ) -> Result<Appended, AppendError> {
+        let entry = self.entries.get_mut(&append.partition).ok_or(AppendError::UnknownPartition)?;
+        let append_time = entry.settings.log_append_time.then(|| self.shared.host.clock.now());
+        header.base_offset = entry.log.next_offset;
+        if let Some(time) = append_time {
+            header.max_timestamp = time;
+        }
+        let place = entry.append(&header, marker_of(&header, &append.batch));
+        let log_start_offset = entry.log_start_offset();
+        if place.created {
+            self.uncovered.dirs.insert(place.file.dir.clone());
+            self.uncovered.dirs.extend(place.file.dir.parent().map(Into::into));
+            self.uncovered.dirs.insert(self.shared.paths.topics.clone());
+        }
+        self.uncovered.rolled.extend(place.rolled);
+        self.draft.planned.push(Planned {
+            partition: append.partition,
+            file: place.file,
+            position: place.position,
+            base_offset: header.base_offset,
+            append_time,
+            batch: append.batch.clone(),
+        });
+        Ok(Appended {
+            base_offset: header.base_offset,
+            log_append_time: append_time,
+            log_start_offset,
+            duplicate: false,
+        })
+    }
+
+    fn plan_catalogue(
+        &mut self,
+        change: CatalogueChange,
+        done: Done<Result<TopicId, CatalogueError>>,
+    ) {
+        let deletes = matches!(change, CatalogueChange::DeleteTopic { .. });
+        let result = if self.full && !deletes {
+            Err(CatalogueError::DiskFull)
+        } else {
+            self.new_topic_id().and_then(|id| self.catalogue.plan(change, id))
+        };
+        let result = result.and_then(|record| self.change_catalogue(record));
+        self.draft.synced.push(Answer::Catalogue(done, result));
+    }
+
+    fn new_topic_id(&self) -> Result<TopicId, CatalogueError> {
+        let mut bytes = [0; 16];
+        let random = self.shared.host.random.fill(&mut bytes);
+        random.map_err(|_error| CatalogueError::ShuttingDown)?;
+        Ok(TopicId(uuid::Builder::from_random_bytes(bytes).into_uuid()))
+    }
+
+    fn change_catalogue(&mut self, record: Record) -> Result<TopicId, CatalogueError> {
+        let id = record.topic();
+        let batch = record.to_batch(self.shared.host.clock.now());
+        let append = Append { partition: METADATA, batch };
+        let header = header_of(&append).map_err(|_refused| CatalogueError::Unknown)?;
+        self.append(&append, header).map_err(|_refused| CatalogueError::Unknown)?;
+        if let Record::Deleted { id } = &record {
+            self.forget_topic(*id);
+        }
+        Arc::make_mut(&mut self.catalogue).replay(record);
+        self.draft.catalogue_changed = true;
+        if let Some(topic) = self.catalogue.by_id.get(&id).cloned() {
+            let settings = TopicSettings::of(Some(&topic), self.shared.default_segment_bytes);
+            for partition in partitions_of(id, 0..topic.partitions) {
+                if let Some(entry) = self.entries.get_mut(&partition) {
+                    entry.settings = settings;
+                    continue;
+                }
+                let dir = partition_dir(&self.shared.paths.topics, partition);
+                let empty = Partition::new(partition, dir, Published::default());
+                self.entries.insert(partition, Entry::new(empty, settings));
+                self.draft.created.push(partition);
+            }
+        }
+        Ok(id)
+    }
+
+    fn forget_topic(&mut self, id: TopicId) {
+        let Some(topic) = self.catalogue.by_id.get(&id) else { return };
+        let partitions: Vec<PartitionId> = partitions_of(id, 0..topic.partitions).collect();
+        for partition in &partitions {
+            self.entries.remove(partition);
+        }
+        self.draft.deleted.push((id, partitions));
+    }
+
+    /// Refuses produce while there is too little space, or the reserve was used up.
+    pub(super) fn look_for_space(&mut self) {
+        let free = self.free_bytes();
+        if !self.shared.has_reserve.load(Ordering::SeqCst) {
+            let reserve = crate::data_dir::reserve_bytes(self.shared.ring_files.segment_bytes);
+            if free > reserve + LEAST_FREE_BYTES {
+                self.shared.jobs.make_reserve();
+            }
+            self.full = true;
+            return;
+        }
+        let full = free < LEAST_FREE_BYTES;
+        if full != self.full {
+            self.full = full;
+            if full {
+                tracing::error!(free, "the disk is full; produce is refused until there is space");
+            } else {
+                tracing::info!(free, "there is space again; produce is accepted");
+            }
+        }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.shared.host.disk.free_bytes(&self.shared.paths.data).unwrap_or(u64::MAX)
+    }
+}
+
+fn header_of(append: &Append) -> Result<BatchHeader, AppendError> {
+    BatchHeader::parse(&append.batch)
+        .ok()
+        .filter(|header| header.size_in_bytes() == append.batch.len())
+        .filter(|header| header.last_offset_delta >= 0)
+        .ok_or(AppendError::InvalidBatch)
+}
+
+fn duplicate(entry: &Entry, seen: &SeenBatch) -> Appended {
+    let log_append_time: Option<TimestampMs> =
+        entry.settings.log_append_time.then_some(seen.timestamp);
+    Appended {
+        base_offset: seen.base_offset,
+        log_append_time,
+        log_start_offset: entry.log_start_offset(),
+        duplicate: true,
+    }
+}

@@ -1,0 +1,253 @@
+//! The handle that callers hold, and the threads behind it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
+
+use uuid::Uuid;
+use wire::{Offset, TimestampMs, TopicId};
+
+use crate::{
+    api::{
+        Append, AppendError, Appended, Catalogue, CatalogueChange, CatalogueError, Config, Done,
+        Durability, LogOffsetSnapshot, OpenError, PartitionId, ReadError, ReadLimit, ReadResult,
+        RecoveryReport,
+    },
+    committer::{Committer, Start},
+    data_dir::{self, at},
+    host::{Host, Running},
+    keeper::{self, Jobs},
+    log_writer::LogWriter,
+    partition::Partition,
+    queue::{AppendRequest, Queue, Request},
+    read::Reading,
+    recovery::{Recovered, recover},
+    shared::{Observer, Shared},
+};
+
+/// How long a clean stop waits for its checkpoint; the next start replays what is missing.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A handle; clones share the engine. The data directory is free again once the last is dropped
+/// and the last checkpoint is done.
+#[derive(Clone)]
+pub struct Storage(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    running: Mutex<Vec<Box<dyn Running>>>,
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Storage").field(&self.0.shared).finish()
+    }
+}
+
+/// A recovered engine whose steps nobody runs yet.
+pub(crate) struct Opened {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) committer: Committer,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Recovers; `writer` does the writes to the logs.
+pub(crate) fn open(
+    config: &Config,
+    host: Host,
+    writer: LogWriter,
+    threaded: bool,
+) -> Result<Opened, OpenError> {
+    let began = host.clock.monotonic();
+    let dir = data_dir::open(config, &host)?;
+    let recovered = recover(config, &host, &dir)?;
+    let Recovered { ring_files, segments, ring, map, catalogue, entries, logs, .. } = recovered;
+    let partitions =
+        entries.iter().map(|(id, entry)| (*id, Arc::clone(&entry.partition))).collect();
+    let shared = Arc::new(Shared {
+        paths: dir.paths,
+        data_id: dir.data_id,
+        default_segment_bytes: config.segment_bytes,
+        ring_files,
+        segments,
+        queue: Queue::default(),
+        jobs: Jobs::default(),
+        map,
+        partitions: RwLock::new(partitions),
+        catalogue: RwLock::new(Arc::new(catalogue)),
+        checkpoint: AtomicU64::new(recovered.origin.checkpoint),
+        has_reserve: AtomicBool::new(recovered.has_reserve),
+        ended: AtomicBool::new(false),
+        observer: RwLock::new(None),
+        lock: dir.lock,
+        host,
+    });
+    let committer = Committer::new(Start {
+        shared: Arc::clone(&shared),
+        ring,
+        writer,
+        entries,
+        logs,
+        written: recovered.written,
+        origin: recovered.origin,
+        threaded,
+    });
+    let report = RecoveryReport {
+        cycles_replayed: recovered.cycles,
+        bytes_replayed: recovered.bytes,
+        took: shared.host.clock.monotonic().saturating_sub(began),
+    };
+    Ok(Opened { shared, committer, report })
+}
+
+impl Storage {
+    /// Opens the data directory, recovers it and starts the threads.
+    #[expect(clippy::needless_pass_by_value, reason = "the engine keeps what it is given")]
+    pub fn open(config: Config, host: Host) -> Result<(Self, RecoveryReport), OpenError> {
+        let threads = Arc::clone(&host.threads);
+        let data = config.data_dir.clone();
+        let writer = at(&data, LogWriter::threaded(&host))?;
+        let opened = open(&config, host, writer, true)?;
+        let Opened { shared, committer, report } = opened;
+        if shared.segments.wanted().is_some() {
+            shared.jobs.make_segment();
+        }
+        let kept = Arc::clone(&shared);
+        let keeper = Box::new(move || keeper::run(&kept));
+        let running = vec![
+            at(&data, threads.spawn("ottla-committer", Box::new(move || committer.run())))?,
+            at(&data, threads.spawn("ottla-keeper", keeper))?,
+        ];
+        Ok((Self(Arc::new(Inner { shared, running: Mutex::new(running) })), report))
+    }
+
+    /// Does what is queued, refuses what comes after, leaves a checkpoint if that takes no more
+    /// than half a second, and joins the threads.
+    pub fn shutdown(&self) {
+        let running =
+            std::mem::take(&mut *self.0.running.lock().unwrap_or_else(PoisonError::into_inner));
+        if running.is_empty() {
+            return;
+        }
+        self.0.shared.queue.stop();
+        let mut running = running.into_iter();
+        if let Some(committer) = running.next() {
+            committer.join();
+        }
+        if self.0.shared.jobs.wait_until_stopped(STOP_TIMEOUT) {
+            running.for_each(Running::join);
+        } else {
+            tracing::warn!(
+                "the last checkpoint takes too long; the next start replays the journal"
+            );
+        }
+    }
+
+    /// The random id of this data directory.
+    pub fn cluster_id(&self) -> Uuid {
+        self.0.shared.data_id
+    }
+
+    /// The topics as of the last synced change.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.0.shared.catalogue()
+    }
+
+    /// Durable when `done` is called.
+    pub fn change_catalogue(
+        &self,
+        change: CatalogueChange,
+        done: Done<Result<TopicId, CatalogueError>>,
+    ) {
+        self.0.shared.queue.push(Request::Catalogue { change, done });
+    }
+
+    /// One result per batch, in order. What has not entered a cycle within `timeout` is dropped with
+    /// [`AppendError::TimedOut`].
+    pub fn append(
+        &self,
+        batches: Vec<Append>,
+        durability: Durability,
+        timeout: Duration,
+        done: Done<Vec<Result<Appended, AppendError>>>,
+    ) {
+        let deadline = self.0.shared.host.clock.monotonic().saturating_add(timeout);
+        let results = Vec::with_capacity(batches.len());
+        let request = AppendRequest { batches, results, durability, deadline, done };
+        self.0.shared.queue.push(Request::Append(request));
+    }
+
+    /// All or nothing, in one cycle, answered when synced; first in, first out with every other
+    /// append. All batches together are 16 MiB at most.
+    pub fn append_atomic(
+        &self,
+        batches: Vec<Append>,
+        done: Done<Result<Vec<Appended>, AppendError>>,
+    ) {
+        self.0.shared.queue.push(Request::Atomic { batches, done });
+    }
+
+    /// Whole batches from the one that holds `from`; nothing beyond what the isolation allows.
+    pub fn read(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        limit: ReadLimit,
+    ) -> Result<ReadResult, ReadError> {
+        self.reading().read(self.partition(partition)?.as_ref(), from, limit)
+    }
+
+    /// How far the partition has got.
+    pub fn offsets(&self, partition: PartitionId) -> Option<LogOffsetSnapshot> {
+        Some(self.0.shared.partition(partition)?.published().offsets)
+    }
+
+    /// The first record at or after `timestamp`, searched inside batches.
+    pub fn offset_for_timestamp(
+        &self,
+        partition: PartitionId,
+        timestamp: TimestampMs,
+    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
+        self.reading().offset_for_timestamp(self.partition(partition)?.as_ref(), timestamp)
+    }
+
+    /// The record with the largest timestamp.
+    pub fn max_timestamp(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
+        self.reading().max_timestamp(self.partition(partition)?.as_ref())
+    }
+
+    /// Calls `done` once everything below `upto` is synced; drops it if the partition goes first.
+    pub fn when_durable(&self, partition: PartitionId, upto: Offset, done: Done<()>) {
+        if let Some(partition) = self.0.shared.partition(partition) {
+            partition.when_durable(upto, done);
+        }
+    }
+
+    /// Called once per published cycle with the partitions whose high watermark or last stable
+    /// offset rose. It must not block.
+    pub fn set_observer(&self, observer: Observer) {
+        *self.0.shared.observer.write().unwrap_or_else(PoisonError::into_inner) = Some(observer);
+    }
+
+    /// Every row of the map.
+    #[cfg(test)]
+    pub(crate) fn map_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.0.shared.map.dump()
+    }
+
+    fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, ReadError> {
+        self.0.shared.partition(id).ok_or(ReadError::UnknownPartition)
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        Reading { disk: self.0.shared.host.disk.as_ref(), map: &self.0.shared.map }
+    }
+}

@@ -1,0 +1,244 @@
+//! This machine's disk, clock, threads and randomness.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+use wire::TimestampMs;
+
+use super::{Clock, Disk, DiskFile, Host, Lock, Open, Random, Running, Threads};
+use crate::aligned::AlignedBuffer;
+
+/// From this many files on, one `syncfs` is cheaper than a sync of each.
+const SYNC_TOGETHER: usize = 24;
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the engine's clock starts")]
+pub(super) fn host() -> Host {
+    Host {
+        disk: Arc::new(RealDisk { syncfs: syncfs_tells_errors() }),
+        clock: Arc::new(RealClock(Instant::now())),
+        threads: Arc::new(RealThreads),
+        random: Arc::new(RealRandom),
+    }
+}
+
+/// Since Linux 5.8 syncfs reports the errors of writeback.
+fn syncfs_tells_errors() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
+}
+
+#[derive(Debug)]
+struct RealDisk {
+    syncfs: bool,
+}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        if how != Open::Read {
+            options.write(true).create(true).mode(0o600);
+        }
+        if how == Open::Direct
+            && let Some(file) = open_direct(&options, path)
+        {
+            return Ok(Arc::new(RealFile(file)));
+        }
+        Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::fsync(File::open(path)?)?)
+    }
+
+    fn sync_files(&self, files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
+        match files.first() {
+            Some(first) if self.syncfs && files.len() >= SYNC_TOGETHER => first.sync_file_system(),
+            _ => files.iter().try_for_each(|file| file.sync()),
+        }
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(HeldLock(file)))
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn identity(&self, path: &Path) -> Option<[u8; 32]> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let boot = uuid::Uuid::parse_str(boot.trim()).ok()?;
+        let metadata = fs::metadata(path).ok()?;
+        let mut identity = [0; 32];
+        let parts = boot
+            .into_bytes()
+            .into_iter()
+            .chain(metadata.dev().to_le_bytes())
+            .chain(metadata.ino().to_le_bytes());
+        identity.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+        Some(identity)
+    }
+
+    fn is_real(&self) -> bool {
+        true
+    }
+}
+
+/// The file opened with `O_DIRECT`, if a trial read of it works.
+fn open_direct(options: &OpenOptions, path: &Path) -> Option<File> {
+    let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
+    let file = options.clone().custom_flags(flags).open(path).ok()?;
+    let mut block = AlignedBuffer::zeroed(4096);
+    let read = file.read_at(block.bytes_mut(), 0).ok()?;
+    (read == 0 || file.write_all_at(block.bytes(), 0).is_ok()).then_some(file)
+}
+
+#[derive(Debug)]
+struct HeldLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+impl Lock for HeldLock {}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let at = position.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
+            match self.0.read_at(rest, at) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, position)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(&self.0)?)
+    }
+
+    fn sync_file_system(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.0)?)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, length)?)
+    }
+}
+
+#[derive(Debug)]
+struct RealClock(Instant);
+
+impl Clock for RealClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the engine's clock")]
+    fn now(&self) -> TimestampMs {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[derive(Debug)]
+struct RealThreads;
+
+#[derive(Debug)]
+struct RealThread(thread::JoinHandle<()>);
+
+impl Running for RealThread {
+    fn join(self: Box<Self>) {
+        // A panic of a storage thread has ended the process already.
+        let _joined: thread::Result<()> = self.0.join();
+    }
+}
+
+impl Threads for RealThreads {
+    fn spawn(&self, name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Running>> {
+        let named = name.to_owned();
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
+                tracing::error!(thread = named, "a storage thread panicked");
+                std::process::abort();
+            }
+        })?;
+        Ok(Box::new(RealThread(thread)))
+    }
+
+    fn end_process(&self, reason: &str) {
+        tracing::error!(
+            reason,
+            "the storage cannot go on; the process ends, and the next start recovers"
+        );
+        std::process::abort();
+    }
+}
+
+#[derive(Debug)]
+struct RealRandom;
+
+impl Random for RealRandom {
+    fn fill(&self, bytes: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(bytes).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,264 @@
+//! The keeper: checkpoints, new journal segments, the map. Everything that may take its time.
+
+mod meta;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use wire::Offset;
+
+use crate::{
+    api::PartitionId, db::Map, journal::checkpoint::Checkpoint, log_state::LogState,
+    partition::Partition, segment_file::SegmentFile, shared::Shared,
+};
+
+pub(crate) use meta::{LogRow, Meta, Rolled, encode_log_row};
+
+/// What a checkpoint has to do, seen at a published cycle.
+#[derive(Debug)]
+pub(crate) struct CheckpointPlan {
+    pub(crate) checkpoint: Checkpoint,
+    /// Files written since the last one.
+    pub(crate) files: HashMap<(PartitionId, Offset), Arc<SegmentFile>>,
+    /// Directories in which names were made or removed.
+    pub(crate) dirs: BTreeSet<PathBuf>,
+    pub(crate) rolled: Vec<Rolled>,
+    /// Partitions written since the last one, and their ends.
+    pub(crate) touched: Vec<(Arc<Partition>, LogState)>,
+    /// Partitions that were deleted.
+    pub(crate) removed: Vec<PartitionId>,
+    /// The last of a clean stop.
+    pub(crate) last: bool,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a job of its own")]
+#[derive(Debug, Default)]
+struct State {
+    plan: Option<Box<CheckpointPlan>>,
+    busy: bool,
+    make_segment: bool,
+    make_reserve: bool,
+    stopping: bool,
+    stopped: bool,
+}
+
+/// What the keeper is asked to do.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Jobs {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a checkpoint would be begun at once.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        !state.busy && state.plan.is_none()
+    }
+
+    pub(crate) fn checkpoint(&self, plan: CheckpointPlan) {
+        let before = self.lock().plan.replace(Box::new(plan));
+        assert!(before.is_none(), "what one checkpoint covers is not lost to the next");
+        self.changed.notify_all();
+    }
+
+    /// Takes a plan back that was not begun.
+    pub(crate) fn withdraw(&self) -> Option<Box<CheckpointPlan>> {
+        self.lock().plan.take()
+    }
+
+    pub(crate) fn make_segment(&self) {
+        self.lock().make_segment = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn make_reserve(&self) {
+        let mut state = self.lock();
+        if !state.make_reserve {
+            state.make_reserve = true;
+            self.changed.notify_all();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the keeper has stopped; `false` if it takes longer.
+    pub(crate) fn wait_until_stopped(&self, longest: Duration) -> bool {
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, longest, |state| !state.stopped);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stopped
+    }
+
+    fn wait(&self) -> bool {
+        let mut state = self.lock();
+        loop {
+            if state.plan.is_some() || state.make_segment || state.make_reserve {
+                return true;
+            }
+            if state.stopping {
+                state.stopped = true;
+                self.changed.notify_all();
+                return false;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Works the jobs off until told to stop.
+pub(crate) fn run(shared: &Shared) {
+    while shared.jobs.wait() {
+        step(shared);
+        if shared.has_ended() {
+            shared.jobs.lock().stopped = true;
+            shared.jobs.changed.notify_all();
+            return;
+        }
+    }
+}
+
+/// Does what there is to do now. `false` if there was nothing.
+pub(crate) fn step(shared: &Shared) -> bool {
+    let mut state = shared.jobs.lock();
+    let plan = state.plan.take();
+    state.busy = plan.is_some();
+    let make_segment = std::mem::take(&mut state.make_segment);
+    let make_reserve = state.make_reserve;
+    drop(state);
+    if let Some(plan) = &plan
+        && let Err(error) = take_checkpoint(shared, plan)
+    {
+        if plan.last {
+            // The process ends anyway, and the journal has everything.
+            tracing::warn!(%error, "the last checkpoint failed; the next start replays the journal");
+            shared.ended.store(true, Ordering::SeqCst);
+        } else {
+            shared.end_process("a checkpoint failed", &error);
+        }
+        return true;
+    }
+    if make_segment && let Some(segment) = shared.segments.wanted() {
+        match shared.ring_files.make(segment) {
+            Ok(()) => shared.segments.add(segment),
+            Err(error) => {
+                tracing::warn!(%error, segment, "no further journal segment could be made");
+            }
+        }
+    }
+    if make_reserve {
+        match make_reserve_file(shared) {
+            Ok(()) => shared.has_reserve.store(true, Ordering::SeqCst),
+            Err(error) => {
+                tracing::warn!(%error, "no space for the reserve yet; produce is refused");
+            }
+        }
+    }
+    let mut state = shared.jobs.lock();
+    state.busy = false;
+    state.make_reserve = false;
+    plan.is_some() || make_segment || make_reserve
+}
+
+/// Reserves as much as the ring has at first.
+pub(crate) fn make_reserve_file(shared: &Shared) -> io::Result<()> {
+    crate::data_dir::make_reserve(
+        shared.host.disk.as_ref(),
+        &shared.paths,
+        shared.ring_files.segment_bytes,
+    )
+}
+
+/// A deleted topic's files and directories may go at any moment.
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
+    let disk = shared.host.disk.as_ref();
+    let mut files = Vec::with_capacity(plan.files.len() + plan.rolled.len());
+    for rolled in &plan.rolled {
+        // The topic may have been deleted meanwhile.
+        files.extend(unless_gone(meta::write(disk, rolled))?);
+    }
+    for file in plan.files.values() {
+        files.extend(unless_gone(file.for_reading(disk))?);
+    }
+    disk.sync_files(&files)?;
+    for dir in &plan.dirs {
+        unless_gone(disk.sync_dir(dir))?;
+    }
+    plan.checkpoint.store(disk, &shared.paths.journal)?;
+    shared.checkpoint.fetch_max(plan.checkpoint.number, Ordering::SeqCst);
+    shared.segments.free_up_to(plan.checkpoint.cycle);
+    if let Err(error) = update_map(shared, plan) {
+        // The rows stay in memory, and the next start catches up from the logs.
+        tracing::warn!(%error, "the map could not be written");
+    } else if plan.last {
+        let number = plan.checkpoint.number + 1;
+        let clean = Checkpoint { number, clean: true, ..plan.checkpoint.clone() };
+        clean.store(disk, &shared.paths.journal)?;
+    }
+    plan.files.values().for_each(|file| file.rest());
+    Ok(())
+}
+
+/// Rows first, the position they reach last.
+fn update_map(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
+    let map = &shared.map;
+    if !map.keeps() {
+        return Ok(());
+    }
+    for partition in &plan.removed {
+        map.remove(*partition)?;
+    }
+    for (partition, log) in &plan.touched {
+        if shared.partition(partition.id).is_none() {
+            continue;
+        }
+        let published = partition.published();
+        let below = |offset: Offset| offset < log.next_offset;
+        let rows: Vec<_> = published.rows.iter().copied().filter(|row| below(row.offset)).collect();
+        let aborted: Vec<_> =
+            published.aborted.iter().copied().filter(|one| below(one.last_offset)).collect();
+        let row = meta::log_row(&published, log);
+        drop(published);
+        for row in &rows {
+            map.put_row(partition.id, row)?;
+        }
+        for one in &aborted {
+            map.put_aborted(partition.id, one)?;
+        }
+        map.put_log(partition.id, &row)?;
+    }
+    map.flush()?;
+    if plan.last {
+        Map::sync(shared.host.disk.as_ref(), &shared.paths.map)?;
+    }
+    for (partition, log) in &plan.touched {
+        let mut published = partition.published();
+        let mapped = published.rows.partition_point(|row| row.offset < log.next_offset);
+        // The newest row stays, so that reading the end of the log does not need the map.
+        published.rows.drain(..mapped.saturating_sub(1));
+        let mapped = published.aborted.partition_point(|one| one.last_offset < log.next_offset);
+        let last = published.aborted.drain(..mapped).next_back();
+        if let Some(last) = last {
+            published.mapped_aborted = Some(last.last_offset);
+        }
+    }
+    Ok(())
+}

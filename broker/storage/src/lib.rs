@@ -1,0 +1,51 @@
+//! The storage engine: partition logs in Kafka's own format, one journal that makes them durable,
+//! and sled as their map.
+//!
+//! Invariants:
+//! - What is answered as synced is in the journal after a completed sync. A failed write or sync
+//!   of the journal ends the process; it is never tried again.
+//! - The high watermark is the durable offset: readers see nothing that a power cut could take
+//!   back. Offsets, sequences and transactions are decided by one thread, in the order of calls.
+//! - Recovery believes the checkpoint and the journal. What a log holds beyond its checkpoint is
+//!   written again; a torn tail is cut, and anything else that does not fit is damage.
+//! - Everything in the map can be deleted: it is built again from the logs.
+//! - Disk, clock, threads and randomness are reached through [`host::Host`] alone.
+//!
+//! Absent: retention, compaction and deletion of records; more than one replica; a cache of
+//! records (the page cache is that); tokio.
+//!
+//! The files are described in `docs/storage-format.md`.
+
+mod aligned;
+mod api;
+mod catalogue;
+mod codec;
+mod committer;
+mod data_dir;
+mod db;
+mod engine;
+pub mod host;
+mod journal;
+mod keeper;
+pub mod limit;
+mod log_scan;
+mod log_state;
+mod log_writer;
+mod partition;
+mod producer;
+mod queue;
+mod read;
+mod recovery;
+mod segment_file;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+pub use api::{
+    AbortedTransaction, Append, AppendError, Appended, Catalogue, CatalogueChange, CatalogueError,
+    Config, Damage, Done, Durability, FileSlice, Isolation, LogOffsetSnapshot, OpenError,
+    PartitionId, ReadError, ReadLimit, ReadResult, RecoveryReport, Topic,
+};
+pub use engine::Storage;
+pub use host::Host;
+pub use shared::Observer;

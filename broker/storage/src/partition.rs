@@ -1,0 +1,110 @@
+//! What readers see of a partition: only what is durable, and how far it has got.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use wire::{Offset, TimestampMs};
+
+use crate::{
+    api::{Done, LogOffsetSnapshot, PartitionId},
+    log_state::Row,
+    producer::Aborted,
+    segment_file::SegmentFile,
+};
+
+/// A file of the log and the largest timestamp in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) file: Arc<SegmentFile>,
+    pub(crate) max_timestamp: TimestampMs,
+    /// How much of it is published; all of it unless it is the last.
+    pub(crate) length: u64,
+}
+
+/// Everything published about a partition.
+#[derive(Default)]
+pub(crate) struct Published {
+    pub(crate) offsets: LogOffsetSnapshot,
+    /// By base offset, ascending.
+    pub(crate) segments: Vec<Segment>,
+    /// Index rows that the map does not have yet, ascending.
+    pub(crate) rows: Vec<Row>,
+    /// Aborted transactions that the map does not have yet, by marker, ascending.
+    pub(crate) aborted: Vec<Aborted>,
+    /// The marker of the last aborted transaction that the map has.
+    pub(crate) mapped_aborted: Option<Offset>,
+    waiting: Vec<(Offset, Done<()>)>,
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Published")
+            .field("offsets", &self.offsets)
+            .field("segments", &self.segments)
+            .field("waiting", &self.waiting.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A partition, shared by the committer and the readers.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) id: PartitionId,
+    pub(crate) dir: PathBuf,
+    published: Mutex<Published>,
+}
+
+/// All partitions by id.
+pub(crate) type Partitions = RwLock<HashMap<PartitionId, Arc<Partition>>>;
+
+impl Partition {
+    pub(crate) fn new(id: PartitionId, dir: PathBuf, published: Published) -> Arc<Self> {
+        Arc::new(Self { id, dir, published: Mutex::new(published) })
+    }
+
+    /// Held for moments only, by readers and the committer alike.
+    pub(crate) fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `done` once the high watermark is at `upto` or beyond.
+    pub(crate) fn when_durable(&self, upto: Offset, done: Done<()>) {
+        let mut published = self.published();
+        if published.offsets.high_watermark < upto {
+            published.waiting.push((upto, done));
+            return;
+        }
+        drop(published);
+        done(());
+    }
+}
+
+impl Published {
+    /// Takes out who waited for what is durable now.
+    pub(crate) fn woken(&mut self) -> Vec<Done<()>> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let high_watermark = self.offsets.high_watermark;
+        let (woken, waiting) =
+            self.waiting.drain(..).partition(|(upto, _)| *upto <= high_watermark);
+        self.waiting = waiting;
+        let woken: Vec<(Offset, Done<()>)> = woken;
+        woken.into_iter().map(|(_, done)| done).collect()
+    }
+
+    /// The last of the rows in memory at or before `offset`.
+    pub(crate) fn row_before(&self, offset: Offset) -> Option<Row> {
+        let after = self.rows.partition_point(|row| row.offset <= offset);
+        after.checked_sub(1).and_then(|index| self.rows.get(index)).copied()
+    }
+
+    /// The index of the file that holds `offset`.
+    pub(crate) fn segment_of(&self, offset: Offset) -> Option<usize> {
+        self.segments.partition_point(|segment| segment.file.base <= offset).checked_sub(1)
+    }
+}

@@ -1,0 +1,163 @@
+//! What waits for the committer, bounded in bytes.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use wire::TopicId;
+
+use crate::api::{
+    Append, AppendError, Appended, CatalogueChange, CatalogueError, Done, Durability,
+};
+
+/// What callers may have handed over at a time. The server keeps less in flight; what is beyond
+/// is answered as timed out.
+const MAX_QUEUED_BYTES: usize = 192 << 20;
+
+/// Batches that are answered one by one.
+pub(crate) struct AppendRequest {
+    pub(crate) batches: Vec<Append>,
+    /// One for each batch that has been planned.
+    pub(crate) results: Vec<Result<Appended, AppendError>>,
+    pub(crate) durability: Durability,
+    /// By the monotonic clock.
+    pub(crate) deadline: Duration,
+    pub(crate) done: Done<Vec<Result<Appended, AppendError>>>,
+}
+
+/// One call.
+pub(crate) enum Request {
+    Append(AppendRequest),
+    Atomic { batches: Vec<Append>, done: Done<Result<Vec<Appended>, AppendError>> },
+    Catalogue { change: CatalogueChange, done: Done<Result<TopicId, CatalogueError>> },
+}
+
+/// Room for a catalogue record beside its strings.
+const CATALOGUE_RECORD_BYTES: usize = 512;
+
+impl Request {
+    /// How many batches are yet to be planned, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Append(request) => sizes(request.batches.iter().skip(request.results.len())),
+            Self::Atomic { batches, .. } => sizes(batches.iter()),
+            Self::Catalogue { change, .. } => (1, CATALOGUE_RECORD_BYTES + strings(change)),
+        }
+    }
+
+    pub(crate) fn refuse(self) {
+        match self {
+            Self::Append(mut request) => {
+                request.results.resize(request.batches.len(), Err(AppendError::ShuttingDown));
+                (request.done)(request.results);
+            }
+            Self::Atomic { done, .. } => done(Err(AppendError::ShuttingDown)),
+            Self::Catalogue { done, .. } => done(Err(CatalogueError::ShuttingDown)),
+        }
+    }
+}
+
+fn sizes<'a>(batches: impl Iterator<Item = &'a Append>) -> (usize, usize) {
+    batches.fold((0, 0), |(count, bytes), append| (count + 1, bytes + append.batch.len()))
+}
+
+/// An existing topic's own name and configs are written too; they are bounded by what made them.
+fn strings(change: &CatalogueChange) -> usize {
+    const EXISTING_TOPIC: usize = 64 << 10;
+    let of = |configs: &std::collections::BTreeMap<String, String>| {
+        configs.iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>()
+    };
+    EXISTING_TOPIC
+        + match change {
+            CatalogueChange::CreateTopic { name, configs, .. } => name.len() + of(configs),
+            CatalogueChange::SetConfigs { configs, .. }
+            | CatalogueChange::SetBrokerConfigs { configs } => of(configs),
+            CatalogueChange::DeleteTopic { .. } | CatalogueChange::AddPartitions { .. } => 0,
+        }
+}
+
+#[derive(Default)]
+struct State {
+    requests: VecDeque<Request>,
+    bytes: usize,
+    stopping: bool,
+}
+
+/// First in, first out.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    woken: Condvar,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("bytes", &self.lock().bytes).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, request: Request) {
+        let (_, bytes) = request.size();
+        let mut state = self.lock();
+        if state.stopping {
+            drop(state);
+            request.refuse();
+            return;
+        }
+        match request {
+            Request::Append(mut request) if state.bytes + bytes > MAX_QUEUED_BYTES => {
+                drop(state);
+                request.results.resize(request.batches.len(), Err(AppendError::TimedOut));
+                (request.done)(request.results);
+            }
+            request => {
+                state.bytes += bytes;
+                state.requests.push_back(request);
+                // A committer that is busy looks again by itself.
+                let first = state.requests.len() == 1;
+                drop(state);
+                if first {
+                    self.woken.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Moves everything to the end of `backlog`.
+    pub(crate) fn drain_into(&self, backlog: &mut VecDeque<Request>) {
+        let mut state = self.lock();
+        state.bytes = 0;
+        backlog.append(&mut state.requests);
+    }
+
+    /// Waits until there is something, or the time has passed. `false` once it is to stop and
+    /// there is nothing.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> bool {
+        let mut state = self.lock();
+        if state.requests.is_empty() && !state.stopping {
+            state = match timeout {
+                None => self.woken.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(timeout) => {
+                    self.woken
+                        .wait_timeout(state, timeout)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+        !(state.stopping && state.requests.is_empty())
+    }
+
+    pub(crate) fn stop(&self) {
+        self.lock().stopping = true;
+        self.woken.notify_one();
+    }
+}

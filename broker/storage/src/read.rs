@@ -1,0 +1,284 @@
+//! Reading: whole batches from the files, by offset or by time.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use wire::{
+    Offset, TimestampMs,
+    batch::{BatchError, BatchHeader, BatchView, HEADER_BYTES, RecordLimits, records},
+};
+
+use crate::{
+    api::{AbortedTransaction, FileSlice, Isolation, ReadError, ReadLimit, ReadResult},
+    codec::{in_memory, position},
+    db::Map,
+    host::{Disk, DiskFile},
+    log_state::{INDEX_INTERVAL_BYTES, Row},
+    partition::{Partition, Segment},
+};
+
+/// What a read needs beside the partition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) map: &'a Map,
+}
+
+/// A file that is read, up to where it is published.
+struct OpenSegment {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    length: u64,
+}
+
+impl Reading<'_> {
+    /// Whole batches from the one that holds `from`, out of one file.
+    pub(crate) fn read(
+        &self,
+        partition: &Partition,
+        from: Offset,
+        limit: ReadLimit,
+    ) -> Result<ReadResult, ReadError> {
+        let published = partition.published();
+        let snapshot = published.offsets;
+        if from < snapshot.log_start_offset || from > snapshot.log_end_offset {
+            return Err(ReadError::OffsetOutOfRange(snapshot));
+        }
+        let upper = match limit.isolation {
+            Isolation::ReadUncommitted => snapshot.high_watermark,
+            Isolation::ReadCommitted => snapshot.last_stable_offset,
+        };
+        let segment = published.segment_of(from).and_then(|index| published.segments.get(index));
+        let nothing = ReadResult { slices: Vec::new(), snapshot, aborted: Vec::new() };
+        let Some(segment) = segment.filter(|_| from < upper).cloned() else {
+            return Ok(nothing);
+        };
+        let row = published.row_before(from).filter(|row| row.segment == segment.file.base);
+        let mapped_aborted = published.mapped_aborted;
+        drop(published);
+        let position = match self.row_before(partition, row, from)? {
+            Some(row) if row.segment == segment.file.base => row.position,
+            _ => 0,
+        };
+        let file = self.open(&segment)?;
+        let Some(start) = file.find(position, |header| header.last_offset() >= from)? else {
+            return Ok(nothing);
+        };
+        let bytes = file.batches(start.0, &start.1, upper, limit)?;
+        let Some(last) = last_header(&bytes) else { return Ok(nothing) };
+        let aborted = match limit.isolation {
+            Isolation::ReadUncommitted => Vec::new(),
+            Isolation::ReadCommitted => {
+                self.aborted(partition, from, last.next_offset(), mapped_aborted)?
+            }
+        };
+        let slice = FileSlice { length: bytes.len(), bytes };
+        Ok(ReadResult { slices: vec![slice], snapshot, aborted })
+    }
+
+    /// Aborted transactions that overlap `[from, upper)`, by first offset.
+    fn aborted(
+        &self,
+        partition: &Partition,
+        from: Offset,
+        upper: Offset,
+        mapped: Option<Offset>,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let mut found = Vec::new();
+        if mapped.is_some_and(|last| last >= from) {
+            found = self.map.aborted(partition.id, from, upper)?;
+        }
+        let published = partition.published();
+        for aborted in &published.aborted {
+            let overlaps = aborted.last_offset >= from && aborted.first_offset < upper;
+            if overlaps && !found.contains(aborted) {
+                found.push(*aborted);
+            }
+        }
+        drop(published);
+        found.sort_unstable_by_key(|aborted| aborted.first_offset);
+        let transactions = found.into_iter().map(|aborted| AbortedTransaction {
+            producer_id: aborted.producer_id,
+            first_offset: aborted.first_offset,
+        });
+        Ok(transactions.collect())
+    }
+
+    /// The last row at or before `from`, in memory or in the map.
+    fn row_before(
+        &self,
+        partition: &Partition,
+        in_memory: Option<Row>,
+        from: Offset,
+    ) -> Result<Option<Row>, ReadError> {
+        match in_memory {
+            Some(row) => Ok(Some(row)),
+            None => Ok(self.map.row_before(partition.id, from)?),
+        }
+    }
+
+    /// The first record at or after `timestamp`.
+    pub(crate) fn offset_for_timestamp(
+        &self,
+        partition: &Partition,
+        timestamp: TimestampMs,
+    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
+        let published = partition.published();
+        let offsets = published.offsets;
+        let segment = published
+            .segments
+            .iter()
+            .find(|segment| segment.max_timestamp >= timestamp && segment.length > 0)
+            .cloned();
+        let rows = published.rows.clone();
+        drop(published);
+        let Some(segment) = segment else { return Ok(None) };
+        let file = self.open(&segment)?;
+        let mut position = self.last_row(partition, &segment, &rows, timestamp);
+        loop {
+            let found = file.find(position, |header| header.max_timestamp >= timestamp)?;
+            let Some((at, header)) = found else { return Ok(None) };
+            let batch = file.load(at, header.size_in_bytes())?;
+            let wanted = |offset, time| offset >= offsets.log_start_offset && time >= timestamp;
+            let record = first_record(&batch, wanted).map_err(|_error| file.damaged(at))?;
+            if let Some(record) = record {
+                return Ok((record.0 < offsets.high_watermark).then_some(record));
+            }
+            position = at + crate::codec::position(header.size_in_bytes());
+        }
+    }
+
+    /// The first record with the largest timestamp.
+    pub(crate) fn max_timestamp(
+        &self,
+        partition: &Partition,
+    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
+        let published = partition.published();
+        let largest = published
+            .segments
+            .iter()
+            .filter(|segment| segment.length > 0)
+            .map(|segment| segment.max_timestamp)
+            .max();
+        drop(published);
+        match largest {
+            Some(largest) => self.offset_for_timestamp(partition, largest),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the last row stands in front of which every timestamp is smaller.
+    fn last_row(
+        &self,
+        partition: &Partition,
+        segment: &Segment,
+        rows: &[Row],
+        timestamp: TimestampMs,
+    ) -> u64 {
+        let base = segment.file.base;
+        let smaller = |row: &Row| row.segment == base && row.max_timestamp_before < timestamp;
+        let in_memory = rows.iter().rev().find(|row| smaller(row)).copied();
+        let row =
+            in_memory.or_else(|| self.map.rows(partition.id, base).take_while(smaller).last());
+        row.map_or(0, |row| row.position)
+    }
+
+    fn open(&self, segment: &Segment) -> Result<OpenSegment, ReadError> {
+        let file = segment.file.for_reading(self.disk)?;
+        Ok(OpenSegment { file, path: segment.file.path(), length: segment.length })
+    }
+}
+
+impl OpenSegment {
+    /// The first batch from `position` on that is wanted.
+    fn find(
+        &self,
+        mut position: u64,
+        wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
+        let mut chunk = Vec::new();
+        let mut chunk_at = position;
+        while position < self.length {
+            let offset = in_memory(position - chunk_at);
+            let mut front = chunk.get(offset..).unwrap_or_default();
+            if front.len() < HEADER_BYTES {
+                chunk_at = position;
+                let first = chunk.is_empty();
+                // Most searches end at the first batch.
+                let wish = if first { 4096 } else { INDEX_INTERVAL_BYTES };
+                chunk.resize(in_memory(wish.min(self.length - position)), 0);
+                let read = self.file.read_at(&mut chunk, position)?;
+                front = chunk.get(..read).unwrap_or_default();
+            }
+            let header = BatchHeader::parse(front).map_err(|_error| self.damaged(position))?;
+            if wanted(&header) {
+                return Ok(Some((position, header)));
+            }
+            position += crate::codec::position(header.size_in_bytes());
+        }
+        Ok(None)
+    }
+
+    fn damaged(&self, position: u64) -> ReadError {
+        ReadError::Damaged { path: self.path.clone(), position }
+    }
+
+    fn load(&self, at: u64, length: usize) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![0; length];
+        crate::host::read_exact(self.file.as_ref(), &mut bytes, at)?;
+        Ok(bytes)
+    }
+
+    /// Batches from `start` on that lie wholly below `upper`, within the limit.
+    fn batches(
+        &self,
+        start: u64,
+        first: &BatchHeader,
+        upper: Offset,
+        limit: ReadLimit,
+    ) -> Result<Bytes, ReadError> {
+        let first_bytes = first.size_in_bytes();
+        let wish = if limit.at_least_one_batch {
+            limit.max_bytes.max(first_bytes)
+        } else {
+            limit.max_bytes
+        };
+        if wish < first_bytes || first.base_offset >= upper {
+            return Ok(Bytes::new());
+        }
+        let mut bytes = self.load(start, wish.min(in_memory(self.length - start)))?;
+        let mut end = 0;
+        while let Ok(view) = BatchView::parse(bytes.get(end..).unwrap_or_default()) {
+            if view.header.base_offset >= upper {
+                break;
+            }
+            end += view.bytes().len();
+        }
+        if end < first_bytes {
+            return Err(self.damaged(start + position(end)));
+        }
+        bytes.truncate(end);
+        Ok(Bytes::from(bytes))
+    }
+}
+
+/// The header of the last batch.
+fn last_header(bytes: &[u8]) -> Option<BatchHeader> {
+    wire::batch::batches(bytes).last().map(|view| view.header)
+}
+
+/// The first record that is wanted.
+fn first_record(
+    batch: &[u8],
+    wanted: impl Fn(Offset, TimestampMs) -> bool,
+) -> Result<Option<(Offset, TimestampMs)>, BatchError> {
+    let view = BatchView::parse(batch)?;
+    let mut records = records(&view, RecordLimits::default())?;
+    while let Some(record) = records.next_record() {
+        let record = record?;
+        if wanted(record.offset, record.timestamp) {
+            return Ok(Some((record.offset, record.timestamp)));
+        }
+    }
+    Ok(None)
+}

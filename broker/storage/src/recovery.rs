@@ -1,0 +1,312 @@
+//! Recovery: what lies beyond the checkpoint is rewritten from the journal, and never believed by
+//! itself. It can be repeated at any point.
+
+mod load;
+mod replay;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    io,
+    sync::Arc,
+};
+
+use wire::{Offset, TopicId};
+
+use crate::{
+    aligned::AlignedBuffer,
+    api::{Catalogue, Config, Damage, OpenError, PartitionId},
+    catalogue::{METADATA, Record, TopicSettings},
+    committer::{Entry, Origin},
+    data_dir::{DataDir, at, has_reserve},
+    db::Map,
+    host::{Host, Open},
+    journal::{
+        checkpoint::{Checkpoint, LogEnd},
+        ring::{Ring, RingFiles, Segments},
+        scan::{Found, Scan, ScanError},
+    },
+    keeper::Rolled,
+    partition::{Partition, Published},
+    segment_file::{SegmentFile, partition_dir},
+};
+
+/// Everything a start has found and repaired.
+pub(crate) struct Recovered {
+    pub(crate) ring_files: RingFiles,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) ring: Ring,
+    pub(crate) map: Map,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) entries: HashMap<PartitionId, Entry>,
+    pub(crate) logs: BTreeMap<PartitionId, LogEnd>,
+    pub(crate) written: Written,
+    pub(crate) origin: Origin,
+    pub(crate) has_reserve: bool,
+    pub(crate) cycles: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What the next checkpoint has to sync.
+#[derive(Default)]
+pub(crate) struct Written {
+    pub(crate) files: HashMap<(PartitionId, Offset), Arc<SegmentFile>>,
+    pub(crate) dirs: BTreeSet<std::path::PathBuf>,
+    pub(crate) rolled: Vec<Rolled>,
+    pub(crate) touched: BTreeSet<PartitionId>,
+}
+
+/// What recovery works on.
+struct Recovery<'a> {
+    host: &'a Host,
+    dir: &'a DataDir,
+    checkpoint: Checkpoint,
+    ring_files: RingFiles,
+    default_segment_bytes: u64,
+    written: Written,
+    has_reserve: bool,
+}
+
+/// Brings the directory to a state that can be served.
+pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Recovered, OpenError> {
+    let disk = host.disk.as_ref();
+    let journal = &dir.paths.journal;
+    let checkpoint = at(journal, Checkpoint::load(disk, journal))?
+        .ok_or_else(|| Damage::Missing(journal.join("checkpoint-0")))?;
+    if checkpoint.data_id != dir.data_id {
+        return Err(Damage::Foreign(journal.clone()).into());
+    }
+    let ring_files = RingFiles {
+        disk: Arc::clone(&host.disk),
+        dir: journal.clone(),
+        data_id: dir.data_id,
+        segment_bytes: config.journal_segment_bytes,
+    };
+    let has_reserve = has_reserve(disk, &dir.paths, ring_files.segment_bytes);
+    let recovery = Recovery {
+        host,
+        dir,
+        checkpoint,
+        ring_files,
+        default_segment_bytes: config.segment_bytes,
+        written: Written::default(),
+        has_reserve,
+    };
+    recovery.run()
+}
+
+impl Recovery<'_> {
+    fn run(mut self) -> Result<Recovered, OpenError> {
+        let (scan, records) = self.follow_ring()?;
+        let mut catalogue = self.checkpointed_catalogue()?;
+        let mut deleted = BTreeSet::new();
+        for record in records {
+            if let Record::Deleted { id } = &record {
+                deleted.insert(*id);
+            }
+            catalogue.replay(record);
+        }
+        self.finish_file_operations(&catalogue, &deleted)?;
+        let map = self.open_map()?;
+        let (map, mut entries) = match self.load_logs(&map, &catalogue) {
+            Err(load::LoadError::MapAhead) => {
+                tracing::warn!("the map is ahead of the journal; it is rebuilt");
+                drop(map);
+                let map = self.new_map()?;
+                let entries = self.load_logs(&map, &catalogue)?;
+                (map, entries)
+            }
+            loaded => (map, loaded?),
+        };
+        let bytes = self.replay(&scan, &mut entries)?;
+        let origin = self.raise_start(&scan, &map)?;
+        let (segments, ring) = self.continue_ring(&scan, &origin)?;
+        let mut logs = BTreeMap::new();
+        for (id, entry) in &mut entries {
+            // Nobody waits yet.
+            drop(entry.publish());
+            if entry.log.next_offset > Offset(0) {
+                logs.insert(*id, entry.end());
+            }
+        }
+        Ok(Recovered {
+            ring_files: self.ring_files,
+            segments,
+            ring,
+            map,
+            catalogue,
+            entries,
+            logs,
+            written: self.written,
+            origin,
+            has_reserve: self.has_reserve,
+            cycles: u64::try_from(scan.cycles.len()).unwrap_or(u64::MAX),
+            bytes,
+        })
+    }
+
+    /// The cycles beyond the checkpoint, and the catalogue records in them.
+    fn follow_ring(&self) -> Result<(Scan, Vec<Record>), OpenError> {
+        let journal = &self.dir.paths.journal;
+        let existing = at(journal, self.ring_files.existing())?;
+        let needed = self.checkpoint.ring.segment;
+        if !existing.contains(&needed) {
+            let path = journal.join(format!("segment-{needed}"));
+            let foreign =
+                self.ring_files.exists(needed) && at(&path, self.ring_files.is_foreign(needed))?;
+            let damage = if foreign { Damage::Foreign(path) } else { Damage::Missing(path) };
+            return Err(damage.into());
+        }
+        let mut records = Vec::new();
+        let mut damaged = None;
+        let scan = Scan::follow(&self.ring_files, &self.checkpoint, |cycle| {
+            for (extent, bytes) in &cycle.pieces {
+                if extent.partition != METADATA {
+                    continue;
+                }
+                for view in wire::batch::batches(bytes) {
+                    match crate::catalogue::records_of(&view) {
+                        Some(found) => records.extend(found),
+                        None => damaged = Some(extent.position),
+                    }
+                }
+            }
+        });
+        if let Some(position) = damaged {
+            return Err(Damage::BadBatch { path: journal.clone(), position }.into());
+        }
+        match scan {
+            Ok(scan) => Ok((scan, records)),
+            Err(ScanError::Damage(damage)) => Err(damage.into()),
+            Err(ScanError::Io(error)) => at(journal, Err(error)),
+        }
+    }
+
+    /// The directories of deleted topics go; those that nobody knows are reported.
+    fn finish_file_operations(
+        &mut self,
+        catalogue: &Catalogue,
+        deleted: &BTreeSet<TopicId>,
+    ) -> Result<(), OpenError> {
+        let topics = &self.dir.paths.topics;
+        let disk = self.host.disk.as_ref();
+        at(topics, disk.create_dir_all(topics))?;
+        for name in at(topics, disk.list(topics))? {
+            let path = topics.join(&name);
+            let id = uuid::Uuid::parse_str(&name).ok().map(TopicId);
+            match id {
+                Some(id) if deleted.contains(&id) => {
+                    at(&path, disk.remove_dir_all(&path))?;
+                    self.written.dirs.insert(topics.clone());
+                }
+                Some(id) if id == METADATA.topic || catalogue.by_id.contains_key(&id) => {}
+                _ => tracing::warn!(path = %path.display(), "not in the catalogue; left as it is"),
+            }
+        }
+        Ok(())
+    }
+
+    /// The map, believed only after a clean stop or in the same boot and directory.
+    fn open_map(&self) -> Result<Map, OpenError> {
+        let disk = self.host.disk.as_ref();
+        if !disk.is_real() {
+            return Ok(Map::none());
+        }
+        let identity = disk.identity(&self.dir.paths.data);
+        let same_boot = identity.is_some() && identity == self.checkpoint.identity;
+        if self.checkpoint.clean || same_boot {
+            match Map::open(&self.dir.paths.map) {
+                Ok(map) => return Ok(map),
+                Err(error) => tracing::warn!(%error, "the map cannot be opened; it is rebuilt"),
+            }
+        }
+        self.new_map()
+    }
+
+    fn new_map(&self) -> Result<Map, OpenError> {
+        let map = &self.dir.paths.map;
+        if self.host.disk.exists(map) {
+            at(map, self.host.disk.remove_dir_all(map))?;
+        }
+        at(map, Map::open(map))
+    }
+
+    /// A new start number, synced in a checkpoint before the first cycle of this start. The
+    /// checkpoint stands where the last one stood: the journal still covers what is beyond it.
+    fn raise_start(&mut self, scan: &Scan, map: &Map) -> Result<Origin, OpenError> {
+        let journal = &self.dir.paths.journal;
+        self.rewrite_last(scan.cycles.last())?;
+        at(&self.dir.paths.map, map.flush())?;
+        let last = scan.cycles.last().map(|found| found.header);
+        let newest =
+            last.map_or(self.checkpoint.start, |last| last.start.max(self.checkpoint.start));
+        let checkpoint = Checkpoint {
+            number: self.checkpoint.number + 1,
+            start: newest + 1,
+            clean: false,
+            identity: self.host.disk.identity(&self.dir.paths.data),
+            ..self.checkpoint.clone()
+        };
+        at(journal, checkpoint.store(self.host.disk.as_ref(), journal))?;
+        at(journal, self.host.disk.sync_dir(journal))?;
+        Ok(Origin {
+            cycle: last.map_or(checkpoint.cycle, |last| last.number),
+            cycle_start: last.map_or(checkpoint.cycle_start, |last| last.start),
+            start: checkpoint.start,
+            checkpoint: checkpoint.number,
+            checkpoint_cycle: checkpoint.cycle,
+            secret: checkpoint.secret,
+            leader_epoch: checkpoint.leader_epoch,
+        })
+    }
+
+    /// The last cycle may have been read from a cache that never reached the disk.
+    fn rewrite_last(&self, last: Option<&Found>) -> Result<(), OpenError> {
+        let Some(last) = last else { return Ok(()) };
+        let write = || {
+            let file = self.ring_files.open(last.at.segment, Open::Direct)?;
+            let mut buffer = AlignedBuffer::zeroed(last.length);
+            crate::host::read_exact(file.as_ref(), buffer.bytes_mut(), last.at.position)?;
+            file.write_at(buffer.bytes(), last.at.position)?;
+            file.sync()?;
+            // The cycles before it lie in other segments too.
+            for segment in self.ring_files.existing()? {
+                self.ring_files.open(segment, Open::Direct)?.sync()?;
+            }
+            Ok(())
+        };
+        at(self.ring_files.dir(), write())
+    }
+
+    /// The ring goes on behind the last cycle. Segments without a cycle beyond the checkpoint
+    /// are free.
+    fn continue_ring(
+        &self,
+        scan: &Scan,
+        origin: &Origin,
+    ) -> Result<(Arc<Segments>, Ring), OpenError> {
+        let end = scan.end(&self.checkpoint);
+        let mut last_cycles: BTreeMap<u32, u64> = BTreeMap::new();
+        for found in &scan.cycles {
+            last_cycles.insert(found.at.segment, found.header.number);
+        }
+        last_cycles.remove(&end.segment);
+        let others = scan.segments.iter().map(|(number, _)| *number);
+        let free: VecDeque<u32> = others
+            .filter(|number| *number != end.segment && !last_cycles.contains_key(number))
+            .collect();
+        let count = scan.segments.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+        let used = last_cycles.into_iter().collect();
+        let segments = Arc::new(Segments::new(count, free, used));
+        let ring = Ring::open(self.ring_files.clone(), Arc::clone(&segments), end, origin.cycle);
+        Ok((segments, at(self.ring_files.dir(), ring)?))
+    }
+
+    fn entry(&self, id: PartitionId, settings: TopicSettings) -> Entry {
+        let dir = partition_dir(&self.dir.paths.topics, id);
+        Entry::new(Partition::new(id, dir, Published::default()), settings)
+    }
+}
+
+fn is_not_found(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}

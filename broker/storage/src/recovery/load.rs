@@ -1,0 +1,267 @@
+//! The logs as the checkpoint says they are: cut, and their state found again.
+
+use std::{collections::HashMap, io, path::PathBuf};
+
+use wire::Offset;
+
+use super::{Recovery, is_not_found};
+use crate::{
+    api::{Catalogue, Damage, OpenError, PartitionId},
+    catalogue::{METADATA, TopicSettings, records_of},
+    committer::Entry,
+    data_dir::at,
+    db::Map,
+    host::{Open, read_all},
+    journal::checkpoint::LogEnd,
+    keeper::{LogRow, Meta, encode_log_row},
+    log_scan::{marker_in, scan_headers},
+    segment_file::{base_of, file_name, partition_dir},
+};
+
+/// Why the logs cannot be loaded.
+pub(super) enum LoadError {
+    /// The map knows records that the checkpoint does not.
+    MapAhead,
+    Open(OpenError),
+}
+
+impl From<OpenError> for LoadError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<Damage> for LoadError {
+    fn from(damage: Damage) -> Self {
+        Self::Open(damage.into())
+    }
+}
+
+impl From<LoadError> for OpenError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Open(error) => error,
+            LoadError::MapAhead => {
+                Self::File { path: PathBuf::from("map"), source: io::ErrorKind::InvalidData.into() }
+            }
+        }
+    }
+}
+
+impl Recovery<'_> {
+    /// The catalogue that the checkpointed records make.
+    pub(super) fn checkpointed_catalogue(&self) -> Result<Catalogue, OpenError> {
+        let mut catalogue = Catalogue::default();
+        let Some(end) = self.checkpoint.logs.get(&METADATA) else { return Ok(catalogue) };
+        let dir = partition_dir(&self.dir.paths.topics, METADATA);
+        for base in self.bases(METADATA)? {
+            if base > end.segment {
+                continue;
+            }
+            let path = dir.join(file_name(base, "log"));
+            let mut bytes = at(&path, read_all(self.host.disk.as_ref(), &path))?;
+            if base == end.segment {
+                bytes.truncate(usize::try_from(end.length).unwrap_or(usize::MAX));
+            }
+            let mut position = 0;
+            while position < bytes.len() {
+                let rest = bytes.get(position..).unwrap_or_default();
+                let view = wire::batch::BatchView::parse(rest).ok();
+                let found = view.and_then(|view| Some((view.bytes().len(), records_of(&view)?)));
+                let Some((length, records)) = found else {
+                    let position = crate::codec::position(position);
+                    return Err(Damage::BadBatch { path, position }.into());
+                };
+                for record in records {
+                    catalogue.replay(record);
+                }
+                position += length;
+            }
+        }
+        Ok(catalogue)
+    }
+
+    /// The base offsets of a partition's log files, ascending.
+    fn bases(&self, id: PartitionId) -> Result<Vec<Offset>, OpenError> {
+        let dir = partition_dir(&self.dir.paths.topics, id);
+        match self.host.disk.list(&dir) {
+            Ok(names) => Ok(names.iter().filter_map(|name| base_of(name, "log")).collect()),
+            Err(error) if is_not_found(&error) => Ok(Vec::new()),
+            Err(error) => at(&dir, Err(error)),
+        }
+    }
+
+    /// Every partition of the catalogue, as it was at the checkpoint.
+    pub(super) fn load_logs(
+        &mut self,
+        map: &Map,
+        catalogue: &Catalogue,
+    ) -> Result<HashMap<PartitionId, Entry>, LoadError> {
+        let mut entries = HashMap::new();
+        for (id, topic) in catalogue.partitions() {
+            let settings = TopicSettings::of(topic, self.default_segment_bytes);
+            let mut entry = self.entry(id, settings);
+            match self.checkpoint.logs.get(&id).copied() {
+                Some(end) => {
+                    self.cut(id, &end)?;
+                    self.load(map, &mut entry, &end)?;
+                }
+                None => self.cut_to_nothing(id)?,
+            }
+            entries.insert(id, entry);
+        }
+        Ok(entries)
+    }
+
+    /// Removes what is in no checkpoint.
+    fn cut_to_nothing(&mut self, id: PartitionId) -> Result<(), OpenError> {
+        self.remove_files(id, |_| true)
+    }
+
+    /// Cuts the log to the checkpoint.
+    fn cut(&mut self, id: PartitionId, end: &LogEnd) -> Result<(), OpenError> {
+        self.remove_files(id, |name| {
+            base_of(name, "log").is_some_and(|base| base > end.segment)
+                || base_of(name, "meta").is_some_and(|base| base >= end.segment)
+        })?;
+        let disk = self.host.disk.as_ref();
+        let path = partition_dir(&self.dir.paths.topics, id).join(file_name(end.segment, "log"));
+        if !disk.exists(&path) {
+            return Err(Damage::Missing(path).into());
+        }
+        let file = at(&path, disk.open(&path, Open::Write))?;
+        let found = at(&path, file.len())?;
+        if found < end.length {
+            return Err(Damage::Short { path, found, expected: end.length }.into());
+        }
+        if found > end.length {
+            at(&path, file.set_len(end.length))?;
+        }
+        Ok(())
+    }
+
+    fn remove_files(
+        &mut self,
+        id: PartitionId,
+        unwanted: impl Fn(&str) -> bool,
+    ) -> Result<(), OpenError> {
+        let disk = self.host.disk.as_ref();
+        let dir = partition_dir(&self.dir.paths.topics, id);
+        let names = match disk.list(&dir) {
+            Ok(names) => names,
+            Err(error) if is_not_found(&error) => return Ok(()),
+            Err(error) => return at(&dir, Err(error)),
+        };
+        for name in names.iter().filter(|name| unwanted(name)) {
+            let path = dir.join(name);
+            at(&path, disk.remove_file(&path))?;
+            self.written.dirs.insert(dir.clone());
+        }
+        Ok(())
+    }
+
+    /// Finds the state of a log at the checkpoint: from its row in the map, if there is one, else
+    /// from the `.meta` files and the last file.
+    fn load(&mut self, map: &Map, entry: &mut Entry, end: &LogEnd) -> Result<(), LoadError> {
+        let id = entry.partition.id;
+        let bases = self.bases(id)?;
+        let row = at(&self.dir.paths.map, map.log(id))?.and_then(|row| LogRow::decode(&row));
+        let mut full = Vec::new();
+        let known = row.is_some();
+        let mut current = false;
+        match row {
+            Some(row) if row.state.next_offset > end.next_offset => {
+                return Err(LoadError::MapAhead);
+            }
+            Some(row) => {
+                current = row.state.next_offset == end.next_offset;
+                entry.begin(row.state, &row.full, row.mapped_aborted);
+                full = row.full;
+            }
+            None => {
+                let first = bases.first().copied().unwrap_or(end.segment);
+                entry.begin_at(first);
+            }
+        }
+        for base in bases.into_iter().filter(|base| *base <= end.segment) {
+            if base < entry.log.segment {
+                continue;
+            }
+            if base > entry.log.segment {
+                full.push((entry.log.segment, entry.log.position, entry.log.max_timestamp));
+                let rolled = entry.roll();
+                if let Some(rolled) = rolled.filter(|_| !self.has_meta(entry, full.last())) {
+                    self.written.rolled.push(rolled);
+                }
+            }
+            self.read_file(entry, base, end)?;
+        }
+        if entry.log.next_offset != end.next_offset || entry.log.position != end.length {
+            let path = entry.partition.dir.join(file_name(end.segment, "log"));
+            return Err(Damage::BadBatch { path, position: entry.log.position }.into());
+        }
+        entry.partition.published().offsets.log_start_offset = end.log_start_offset;
+        if map.keeps() && !(known && current) {
+            at(&self.dir.paths.map, entry.move_rows(map, &full))?;
+        }
+        Ok(())
+    }
+
+    fn has_meta(&self, entry: &Entry, full: Option<&(Offset, u64, wire::TimestampMs)>) -> bool {
+        full.is_some_and(|(base, ..)| {
+            self.host.disk.exists(&entry.partition.dir.join(file_name(*base, "meta")))
+        })
+    }
+
+    /// Takes in a file from where the state stands, up to its end or the checkpoint's.
+    fn read_file(&self, entry: &mut Entry, base: Offset, end: &LogEnd) -> Result<(), LoadError> {
+        let disk = self.host.disk.as_ref();
+        let (file, _) = entry.file();
+        let path = file.path();
+        if entry.log.segment != base {
+            return Err(Damage::BadBatch { path, position: 0 }.into());
+        }
+        if base < end.segment
+            && entry.log.position == 0
+            && let Some(meta) = at(&path, Meta::read(disk, &file))?
+        {
+            entry.take_meta(meta);
+            return Ok(());
+        }
+        let log = at(&path, file.for_reading(disk))?;
+        let length = if base == end.segment { end.length } else { at(&path, log.len())? };
+        let mut failed = None;
+        let scanned = scan_headers(log.as_ref(), entry.log.position..length, |position, header| {
+            match marker_in(log.as_ref(), position, header) {
+                _ if failed.is_some() => {}
+                Ok(_) if header.base_offset < entry.log.next_offset => {
+                    failed = Some(io::ErrorKind::InvalidData.into());
+                }
+                Ok(marker) => entry.apply(header, marker),
+                Err(error) => failed = Some(error),
+            }
+        });
+        match failed.map_or(scanned, Err) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(Damage::BadBatch { path, position: entry.log.position }.into())
+            }
+            Err(error) => {
+                Err(at::<()>(&path, Err(error)).err().map_or(LoadError::MapAhead, LoadError::Open))
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// The map has what is in front of where its row reaches; the rest is added to the map.
+    fn move_rows(
+        &mut self,
+        map: &Map,
+        full: &[(Offset, u64, wire::TimestampMs)],
+    ) -> io::Result<()> {
+        let id = self.partition.id;
+        let mapped = self.drain_to(map)?;
+        map.put_log(id, &encode_log_row(&self.log, full, mapped))
+    }
+}

@@ -1,0 +1,7 @@
+//! The engine as its callers see it, on this machine's disk.
+
+mod basics;
+mod crashes;
+mod map;
+mod sim;
+mod support;
