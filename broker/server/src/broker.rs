@@ -1,0 +1,209 @@
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::protocol::StrBytes;
+use security::Authorizer;
+use storage::{CatalogueChange, CatalogueError, Storage};
+use tokio::net::TcpListener;
+use tokio::task::Id;
+use tokio_util::sync::CancellationToken;
+
+use crate::coordinator_task::{self, Coordinator, LoadError};
+use crate::frame::RequestMemory;
+use crate::purgatory::Purgatory;
+use crate::tasks::Tasks;
+use crate::topics;
+use crate::{Config, connection, context};
+
+/// How long connections get to write their last answers.
+const GRACE: Duration = Duration::from_millis(500);
+/// How long the listener rests when the system refuses it another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The advertised address is no `host:port`, or one that no client can connect to.
+    #[error("`{0}` is not an address that clients can connect to")]
+    Advertised(String),
+    /// A topic of the configuration cannot be created.
+    #[error("cannot create the topic {name}: {source}")]
+    Seed {
+        /// The topic's name.
+        name: String,
+        /// What the storage says.
+        source: CatalogueError,
+    },
+    /// Groups and transactions cannot be read back.
+    #[error("groups and transactions cannot be loaded: {0}")]
+    Coordinator(#[from] LoadError),
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Broker {
+    local_addr: SocketAddr,
+    stop: CancellationToken,
+    listener: Tasks,
+}
+
+impl Broker {
+    /// Listens and serves until [`Broker::shutdown`].
+    pub async fn start(config: Config, storage: Storage) -> Result<Self, StartError> {
+        let address = config.kafka;
+        let failed = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        let advertised = advertised(&config, local_addr)?;
+        let stop = CancellationToken::new();
+        let purgatory = Arc::new(Purgatory::default());
+        let waiting = Arc::clone(&purgatory);
+        storage.set_observer(Box::new(move |partitions| waiting.wake(partitions)));
+        let authorizer = Authorizer::new(config.closed_prefixes.clone());
+        let mut tasks = Tasks::default();
+        seed(&config, &storage).await?;
+        let settings = coordinator_settings(&config);
+        let coordinator =
+            Coordinator::start(storage.clone(), settings, &mut tasks, stop.clone()).await?;
+        let shared = Arc::new(context::Broker {
+            config,
+            storage,
+            authorizer,
+            coordinator,
+            purgatory,
+            advertised,
+            stop: stop.clone(),
+        });
+        tasks.start_vital("kafka listener", accept(listener, shared));
+        Ok(Self { local_addr, stop, listener: tasks })
+    }
+
+    /// Where the broker listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Stops accepting, lets requests at hand be answered, and closes the connections.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.listener.join(GRACE * 2).await;
+    }
+}
+
+/// Creates the topics of the configuration at the first start, which is the one that does not
+/// find the coordinators' topics; those are created last.
+async fn seed(config: &Config, storage: &Storage) -> Result<(), StartError> {
+    let catalogue = storage.catalogue();
+    if topics::INTERNAL_TOPICS.iter().all(|name| catalogue.by_name.contains_key(*name)) {
+        return Ok(());
+    }
+    for topic in &config.seed_topics {
+        let create = CatalogueChange::CreateTopic {
+            name: topic.name.clone(),
+            partitions: topic.partitions,
+            configs: topic.configs.clone(),
+        };
+        match topics::change(storage, create).await {
+            Ok(_) | Err(CatalogueError::Exists) => {}
+            Err(source) => return Err(StartError::Seed { name: topic.name.clone(), source }),
+        }
+    }
+    Ok(())
+}
+
+fn coordinator_settings(config: &Config) -> coordinator_task::Settings {
+    let delay = config.group_initial_rebalance_delay.as_millis();
+    coordinator_task::Settings {
+        groups: coordinator::groups::Config {
+            initial_rebalance_delay_ms: u64::try_from(delay).unwrap_or(u64::MAX),
+            ..coordinator::groups::Config::default()
+        },
+        transactions: coordinator::transactions::Config::default(),
+        clock: context::Broker::now,
+    }
+}
+
+fn advertised(config: &Config, local: SocketAddr) -> Result<(StrBytes, i32), StartError> {
+    let text = config.advertised.clone().unwrap_or_else(|| local.to_string());
+    let parsed = text.rsplit_once(':').and_then(|(host, port)| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_wildcard = host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+        let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+        (!host.is_empty() && !is_wildcard).then(|| (host.to_owned(), port))
+    });
+    let Some((host, port)) = parsed else { return Err(StartError::Advertised(text)) };
+    Ok((StrBytes::from_string(host), i32::from(port)))
+}
+
+async fn accept(listener: TcpListener, broker: Arc<context::Broker>) {
+    let memory = RequestMemory::new(broker.config.limits.in_flight_bytes);
+    let mut connections = Tasks::default();
+    let mut open = Open::default();
+    loop {
+        tokio::select! {
+            () = broker.stop.cancelled() => break,
+            id = connections.reap() => open.remove(id),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    if !open.has_room(peer.ip(), &broker.config.limits) {
+                        tracing::warn!(%peer, "connection refused, there are too many");
+                        continue;
+                    }
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%peer, %error, "connection lost before it was served");
+                        continue;
+                    }
+                    let serve = connection::serve(stream, peer, Arc::clone(&broker), memory.clone());
+                    let id = connections.start(serve);
+                    open.add(id, peer.ip());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    connections.join(GRACE).await;
+}
+
+/// The open connections, counted by their address.
+#[derive(Debug, Default)]
+struct Open {
+    tasks: HashMap<Id, IpAddr>,
+    per_ip: HashMap<IpAddr, usize>,
+}
+
+impl Open {
+    fn has_room(&self, ip: IpAddr, limits: &crate::Limits) -> bool {
+        let of_ip = self.per_ip.get(&ip).copied().unwrap_or(0);
+        self.tasks.len() < limits.connections
+            && (ip.is_loopback() || of_ip < limits.connections_per_ip)
+    }
+
+    fn add(&mut self, id: Id, ip: IpAddr) {
+        self.tasks.insert(id, ip);
+        *self.per_ip.entry(ip).or_default() += 1;
+    }
+
+    fn remove(&mut self, id: Id) {
+        let Some(ip) = self.tasks.remove(&id) else { return };
+        if let Some(count) = self.per_ip.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_ip.remove(&ip);
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! One connection: a reader, the handling of one request after the other, and a writer that keeps
+//! the order of the answers. The three share one task, so a panic in any of them ends all.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+use wire::bound;
+
+use crate::context::{Broker, Context};
+use crate::dispatch::{APIS, Body, Failure, Piece, Reply, Request};
+use crate::frame::{self, Frame, FrameReader, ReadError, RequestMemory};
+use crate::handlers::{api_versions, sasl_authenticate};
+
+/// Answers that wait for their turn or for something to happen.
+const PENDING_REPLIES: usize = 32;
+/// At most this many pieces go into one write.
+const MAX_SLICES: usize = 64;
+
+/// Why a connection ended, other than by the client's wish.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{key:?} version {version}: {why}")]
+    Request { key: ApiKey, version: i16, why: Failure },
+    #[error("{key:?} version {version}: {why}")]
+    Bound { key: ApiKey, version: i16, why: bound::FrameError },
+    #[error("{key:?} version {version} is not served")]
+    Unsupported { key: ApiKey, version: i16 },
+    #[error("the client does not read its answers")]
+    WriteTimeout,
+    #[error("the answer could not be written: {0}")]
+    Write(std::io::Error),
+    #[error("the log could not be read: {0}")]
+    Log(std::io::Error),
+}
+
+/// An answer on its way to the writer, with the memory of its request.
+struct Pending {
+    key: ApiKey,
+    version: i16,
+    /// None where only the body is answered.
+    correlation_id: Option<i32>,
+    reply: Reply,
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+/// Serves one client until it hangs up, misbehaves, or the broker stops.
+pub(crate) async fn serve(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    broker: Arc<Broker>,
+    memory: RequestMemory,
+) {
+    let closed = broker.stop.child_token();
+    let (read_half, write_half) = stream.split();
+    let (frames_in, frames) = mpsc::channel(1);
+    let (replies_in, replies) = mpsc::channel(PENDING_REPLIES);
+    let unanswered = AtomicUsize::new(0);
+    let reader = FrameReader::new(read_half, memory, broker.config.limits.clone());
+    let mut context = Context::new(Arc::clone(&broker), peer, closed.clone());
+
+    let mut read_result = Ok(());
+    let reading = async {
+        tokio::select! {
+            result = read(reader, frames_in, &unanswered) => read_result = result,
+            () = broker.stop.cancelled() => {}
+        }
+        closed.cancel();
+        std::future::pending::<()>().await;
+    };
+    // Without the reader no frame comes, without frames no reply, and all end in this order; what
+    // was asked before is still answered.
+    let working = async {
+        let handling = async { Ok(handle(&mut context, frames, replies_in).await) };
+        let writing = write(write_half, replies, broker.config.limits.frame, &unanswered);
+        let (handled, ()) = tokio::try_join!(handling, writing)?;
+        handled
+    };
+    let result = tokio::select! {
+        result = working => result,
+        () = reading => Ok(()),
+    };
+    closed.cancel();
+    match result.and(read_result) {
+        Ok(()) => {}
+        // A client that leaves without waiting for its answers is no fault of anybody's.
+        Err(why @ Ended::Write(_)) => tracing::debug!(%peer, %why, "connection closed"),
+        Err(why) => tracing::warn!(%peer, %why, "connection closed"),
+    }
+}
+
+type RawFrame = (Bytes, Option<OwnedSemaphorePermit>);
+
+async fn read(
+    mut reader: FrameReader<'_>,
+    frames: mpsc::Sender<RawFrame>,
+    unanswered: &AtomicUsize,
+) -> Result<(), Ended> {
+    while let Some(frame) = reader.next(|| unanswered.load(Ordering::Relaxed) > 0).await? {
+        unanswered.fetch_add(1, Ordering::Relaxed);
+        if frames.send(frame).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn handle(
+    context: &mut Context,
+    mut frames: mpsc::Receiver<RawFrame>,
+    replies: mpsc::Sender<Pending>,
+) -> Result<(), Ended> {
+    while let Some((bytes, memory)) = frames.recv().await {
+        let pending = if context.sasl.expects_raw_token() {
+            raw_token(context, &bytes)?
+        } else {
+            handle_one(context, frame::parse(bytes, memory)?).await?
+        };
+        // A client that failed to authenticate is told so, and that is the last thing it is told.
+        if replies.send(pending).await.is_err() || context.sasl.is_refused() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A SASL token without a request around it; the answer is a frame with nothing in it.
+fn raw_token(context: &mut Context, token: &[u8]) -> Result<Pending, Ended> {
+    let (key, version) = (ApiKey::SaslHandshake, 0);
+    sasl_authenticate::authenticate(context, token).map_err(|_refused| Ended::Request {
+        key,
+        version,
+        why: Failure::Unauthenticated,
+    })?;
+    let reply = Reply::Now(Body::default());
+    Ok(Pending { key, version, correlation_id: None, reply, memory: None })
+}
+
+async fn handle_one(context: &mut Context, frame: Frame) -> Result<Pending, Ended> {
+    let Frame { key, version, correlation_id, client_id, body, memory } = frame;
+    let failed = |why| Ended::Request { key, version, why };
+    let correlation_id = Some(correlation_id);
+    let pending = |version, reply| Pending { key, version, correlation_id, reply, memory };
+    let api = APIS.iter().find(|api| api.key == key);
+    let served = api.filter(|api| (api.accepted.0..=api.accepted.1).contains(&version));
+    let Some(api) = served else {
+        return match key {
+            ApiKey::ApiVersions => {
+                let refusal = api_versions::unsupported().map_err(failed)?;
+                Ok(pending(0, Reply::Now(refusal)))
+            }
+            _ => Err(Ended::Unsupported { key, version }),
+        };
+    };
+    bound::check(api.number(), version, &body).map_err(|why| Ended::Bound { key, version, why })?;
+    context.client_id = client_id;
+    let reply = (api.handle)(context, Request { version, body }).await.map_err(failed)?;
+    Ok(pending(version, reply))
+}
+
+async fn write(
+    mut socket: WriteHalf<'_>,
+    mut replies: mpsc::Receiver<Pending>,
+    limit: Duration,
+    unanswered: &AtomicUsize,
+) -> Result<(), Ended> {
+    while let Some(pending) = replies.recv().await {
+        let Pending { key, version, correlation_id, reply, memory } = pending;
+        let body = match reply {
+            Reply::Now(body) => Some(body),
+            Reply::Later(body) => body.await.map_err(|why| Ended::Request { key, version, why })?,
+        };
+        drop(memory);
+        if let Some(body) = body {
+            let has_tags = key.response_header_version(version) >= 1;
+            let head = head(correlation_id, has_tags, body.len()).ok_or(Ended::Request {
+                key,
+                version,
+                why: Failure::Unencodable,
+            })?;
+            write_pieces(&mut socket, head, body, limit).await?;
+        }
+        unanswered.fetch_sub(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// The response's length and header.
+fn head(correlation_id: Option<i32>, has_tags: bool, body_bytes: usize) -> Option<Bytes> {
+    let header_bytes = correlation_id.map_or(0, |_| if has_tags { 5 } else { 4 });
+    let mut head = BytesMut::with_capacity(4 + header_bytes);
+    head.put_i32(i32::try_from(header_bytes + body_bytes).ok()?);
+    if let Some(correlation_id) = correlation_id {
+        head.put_i32(correlation_id);
+        if has_tags {
+            head.put_u8(0);
+        }
+    }
+    Some(head.freeze())
+}
+
+async fn write_pieces(
+    socket: &mut WriteHalf<'_>,
+    head: Bytes,
+    body: Body,
+    limit: Duration,
+) -> Result<(), Ended> {
+    let mut ready = VecDeque::from([head]);
+    for piece in body.0 {
+        match piece {
+            Piece::Bytes(bytes) => ready.push_back(bytes),
+            Piece::File(slice) => {
+                ready.push_back(slice.load().map_err(Ended::Log)?);
+                write_all(socket, &mut ready, limit).await?;
+            }
+        }
+    }
+    write_all(socket, &mut ready, limit).await
+}
+
+async fn write_all(
+    socket: &mut WriteHalf<'_>,
+    pieces: &mut VecDeque<Bytes>,
+    limit: Duration,
+) -> Result<(), Ended> {
+    pieces.retain(|piece| !piece.is_empty());
+    while !pieces.is_empty() {
+        let slices: Vec<_> =
+            pieces.iter().take(MAX_SLICES).map(|piece| IoSlice::new(piece)).collect();
+        let mut written = match timeout(limit, socket.write_vectored(&slices)).await {
+            Ok(Ok(0)) => return Err(Ended::Write(std::io::ErrorKind::WriteZero.into())),
+            Ok(Ok(written)) => written,
+            Ok(Err(error)) => return Err(Ended::Write(error)),
+            Err(_elapsed) => return Err(Ended::WriteTimeout),
+        };
+        while let Some(front) = pieces.front_mut().filter(|_| written > 0) {
+            let step = written.min(front.len());
+            front.advance(step);
+            written -= step;
+            if front.is_empty() {
+                pieces.pop_front();
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! `OffsetForLeaderEpoch` v2-4. v3: replica id; v4: flexible.
+
+use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
+use kafka_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
+use kafka_protocol::messages::{ApiKey, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
+use storage::Topic;
+use wire::{ErrorCode, Offset};
+
+use crate::context::Context;
+use crate::dispatch::{Api, Failure, Reply, Request};
+use crate::topics::{self, LEADER_EPOCH};
+
+pub(crate) const API: Api = Api {
+    key: ApiKey::OffsetForLeaderEpoch,
+    accepted: (2, 4),
+    advertised: (2, 4),
+    handle: |ctx, request| Box::pin(async move { handle(ctx, &request) }),
+};
+
+fn handle(ctx: &mut Context, request: &Request) -> Result<Reply, Failure> {
+    let asked: OffsetForLeaderEpochRequest = request.decode()?;
+    let catalogue = ctx.broker.storage.catalogue();
+    let mut response = OffsetForLeaderEpochResponse::default();
+    for topic in &asked.topics {
+        let found = if request.version >= 3 && asked.replica_id.0 >= 0 {
+            Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
+        } else {
+            ctx.topic_named(&catalogue, &topic.topic)
+        };
+        let answer = |wanted: &OffsetForLeaderPartition| {
+            let end =
+                found.as_ref().map_err(|code| *code).and_then(|topic| end(ctx, topic, wanted));
+            let answer = EpochEndOffset::default().with_partition(wanted.partition);
+            match end {
+                Ok(Some(end)) => answer.with_leader_epoch(LEADER_EPOCH.0).with_end_offset(end.0),
+                Ok(None) => answer.with_leader_epoch(-1).with_end_offset(-1),
+                Err(code) => {
+                    answer.with_error_code(code.0).with_leader_epoch(-1).with_end_offset(-1)
+                }
+            }
+        };
+        response.topics.push(
+            OffsetForLeaderTopicResult::default()
+                .with_topic(topic.topic.clone())
+                .with_partitions(topic.partitions.iter().map(answer).collect()),
+        );
+    }
+    request.reply(&response)
+}
+
+/// Where the epoch ends: the log's end for the one there is, nothing for any other.
+fn end(
+    ctx: &Context,
+    topic: &Topic,
+    wanted: &OffsetForLeaderPartition,
+) -> Result<Option<Offset>, ErrorCode> {
+    topics::check_leader_epoch(wanted.current_leader_epoch)?;
+    let partition = topics::partition(topic, wanted.partition)?;
+    let offsets = ctx.broker.storage.offsets(partition);
+    let offsets = offsets.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    Ok((wanted.leader_epoch == LEADER_EPOCH.0).then_some(offsets.log_end_offset))
+}

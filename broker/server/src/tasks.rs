@@ -1,0 +1,80 @@
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinSet};
+
+/// The only place where tasks start: named, and joined when their owner ends.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    set: JoinSet<()>,
+}
+
+impl Tasks {
+    /// Starts a task whose panic ends that task alone; it is logged when the task is reaped.
+    pub(crate) fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) -> Id {
+        self.set.spawn(task).id()
+    }
+
+    /// Starts a task that everything depends on: its panic ends the process, and the next start
+    /// replays the log.
+    pub(crate) fn start_vital(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Id {
+        self.start(async move {
+            let guard = Vital(name);
+            task.await;
+            drop(guard);
+        })
+    }
+
+    /// Waits for the next task that ends, and tells which one; never, if none is running.
+    pub(crate) async fn reap(&mut self) -> Id {
+        match self.set.join_next_with_id().await {
+            Some(Ok((id, ()))) => id,
+            Some(Err(error)) => {
+                if error.is_panic() {
+                    tracing::error!(%error, "a task panicked");
+                }
+                error.id()
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for all tasks to end by themselves and drops those that have not within `grace`.
+    pub(crate) async fn join(mut self, grace: Duration) {
+        let all = async { while self.set.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, all).await.is_err() {
+            self.set.shutdown().await;
+        }
+    }
+}
+
+struct Vital(&'static str);
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.0, "a vital task panicked, the process ends");
+            std::process::abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tasks;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_reaped_and_the_others_go_on() {
+        let mut tasks = Tasks::default();
+        let (go, wait) = tokio::sync::oneshot::channel::<()>();
+        let patient = tasks.start(async { drop(wait.await) });
+        let failing = tasks.start(async { panic!("on purpose") });
+        assert_eq!(tasks.reap().await, failing);
+        drop(go);
+        assert_eq!(tasks.reap().await, patient);
+    }
+}
