@@ -1,0 +1,69 @@
+//! Tells systemd that the process is alive, after asking it: HTTP and the broker answer over their sockets.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::notify;
+
+/// `ApiVersions` version 0 without a client id: length, key 18, version, correlation id, no client.
+const API_VERSIONS: &[u8] = &[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+
+/// Asks three times in each period that systemd allows, until `stop`.
+pub(crate) async fn run(
+    limit: Duration,
+    http: SocketAddr,
+    kafka: Option<SocketAddr>,
+    stop: CancellationToken,
+) {
+    let period = limit / 3;
+    loop {
+        match tokio::time::timeout(period, probe(http, kafka)).await {
+            Ok(Ok(())) => notify::alive(),
+            Ok(Err(error)) => tracing::warn!(%error, "no answer to the watchdog's probe"),
+            Err(error) => {
+                tracing::warn!(%error, "no answer to the watchdog's probe in time");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn probe(http: SocketAddr, kafka: Option<SocketAddr>) -> std::io::Result<()> {
+    ask(http, b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+    match kafka {
+        Some(kafka) => ask(kafka, API_VERSIONS).await,
+        None => Ok(()),
+    }
+}
+
+/// Any first four bytes are an answer.
+async fn ask(address: SocketAddr, question: &[u8]) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(question).await?;
+    stream.read_exact(&mut [0; 4]).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_that_never_answers_is_not_alive() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let asked =
+            tokio::time::timeout(Duration::from_millis(200), ask(address, API_VERSIONS)).await;
+        assert!(asked.is_err());
+        drop(silent);
+        assert!(ask(address, API_VERSIONS).await.is_err());
+    }
+}
