@@ -1,0 +1,45 @@
+//! The only place of the harness that reads a clock.
+
+use std::time::{Duration, Instant};
+
+/// A running stopwatch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures the real clock")]
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Latencies of one run, in the order they were taken.
+#[derive(Debug, Default)]
+pub(crate) struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    pub(crate) fn push(&mut self, latency: Duration) {
+        self.0.push(latency);
+    }
+
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// The `per_mille`-th of a thousand parts, in milliseconds; NaN of an empty run.
+    pub(crate) fn quantile_ms(&mut self, per_mille: usize) -> f64 {
+        self.0.sort_unstable();
+        let last = self.0.len().saturating_sub(1);
+        self.0.get(last * per_mille / 1000).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+    }
+}
+
+/// The middle of `values`; NaN of none.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
