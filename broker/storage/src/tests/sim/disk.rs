@@ -34,6 +34,9 @@ struct Inode {
     seen: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Unsynced>,
+    /// Sectors that a power cut has lost on one half of a mirror: the other half may show them
+    /// after any later cut, until something else is synced there.
+    ghosts: Vec<(usize, Vec<u8>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -156,23 +159,41 @@ impl Inode {
     }
 
     fn sync(&mut self) {
-        for change in self.unsynced.drain(..) {
+        for change in std::mem::take(&mut self.unsynced) {
             match change {
-                Unsynced::Write { position, bytes } => put(&mut self.durable, position, &bytes),
-                Unsynced::SetLen(length) => self.durable.resize(length, 0),
+                Unsynced::Write { position, bytes } => {
+                    let end = position + bytes.len();
+                    self.ghosts.retain(|(at, ghost)| at + ghost.len() <= position || *at >= end);
+                    put(&mut self.durable, position, &bytes);
+                }
+                Unsynced::SetLen(length) => self.set_durable_len(length),
             }
+        }
+    }
+
+    fn set_durable_len(&mut self, length: usize) {
+        self.ghosts.retain(|(at, ghost)| at + ghost.len() <= length);
+        self.durable.resize(length, 0);
+    }
+
+    fn show_ghosts(&mut self) {
+        for (at, bytes) in std::mem::take(&mut self.ghosts) {
+            put(&mut self.durable, at, &bytes);
         }
     }
 
     /// Sectors reach the disk in any order, or not at all.
     fn lose(&mut self, dice: &mut Dice) {
         let mood = dice.below(4);
+        if !self.ghosts.is_empty() && dice.one_in(2) {
+            self.show_ghosts();
+        }
         let mut sectors = Vec::new();
-        for change in self.unsynced.drain(..) {
+        for change in std::mem::take(&mut self.unsynced) {
             match change {
                 Unsynced::SetLen(length) => {
                     if dice.one_in(2) {
-                        self.durable.resize(length, 0);
+                        self.set_durable_len(length);
                     }
                 }
                 Unsynced::Write { position, bytes } => {
@@ -198,8 +219,12 @@ impl Inode {
             };
             if kept {
                 put(&mut self.durable, at, &bytes);
+            } else {
+                self.ghosts.push((at, bytes));
             }
         }
+        // What is beyond the end was never given blocks.
+        self.set_durable_len(self.durable.len());
         self.seen.clone_from(&self.durable);
     }
 }
