@@ -21,9 +21,14 @@ use std::{
 };
 
 use kit::{
-    Clock, Commit, Secret, View,
-    http::{ApiError, Page, PageQuery},
+    Clock, Commit, Secret, Tx, View,
+    http::{
+        ApiError, IdempotencyKey, Page, PageQuery,
+        idempotency::{Once, Reply},
+    },
 };
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use who::Who;
@@ -40,7 +45,7 @@ use crate::{
     },
     worker::{
         Errand,
-        hasher::{HashError, Hasher},
+        hasher::{HashError, Hasher, Place, SALT_BYTES},
     },
 };
 
@@ -104,6 +109,21 @@ impl State {
         self.0.commit.view()
     }
 
+    /// Runs a command that a repeated request finds done already.
+    async fn once(
+        &self,
+        once: Once,
+        mut command: impl FnMut(&mut Tx<'_>) -> Result<Reply, Refusal> + Send + 'static,
+    ) -> Result<Reply, ApiError> {
+        let command = move |tx: &mut Tx<'_>| once.run(tx, |tx| command(tx));
+        Ok(self.0.commit.run(command).await?)
+    }
+
+    /// Whether a request with this key was carried out, whatever its body.
+    fn is_known(&self, key: &IdempotencyKey, scope: &str) -> bool {
+        Once::new(key.clone(), scope, &()).is_known(self.view(), self.0.clock.now())
+    }
+
     /// An id that sorts by the time of its making.
     fn ulid(&self) -> String {
         let now = SystemTime::from(self.0.clock.now());
@@ -136,7 +156,7 @@ impl State {
         let pair = self.throttle(|throttle, _| throttle.pair(account, address));
         let admit = || self.throttle(|throttle, now| throttle.check(now, pair));
         admit().map_err(error::slow_down)?;
-        let place = self.0.hasher.place().await.map_err(error::from_hashing)?;
+        let place = self.place().await?;
         admit().map_err(error::slow_down)?;
         let stored = user.map(|user| user.password_hash.0.clone());
         let (place, right) = place.verify(password, stored).await.map_err(error::from_hashing)?;
@@ -147,10 +167,24 @@ impl State {
         Ok(right)
     }
 
-    async fn hash(&self, password: String) -> Result<PasswordHash, ApiError> {
-        let place = self.0.hasher.place().await.map_err(error::from_hashing)?;
-        let hash = place.hash(password).await.map_err(error::from_hashing)?;
-        Ok(PasswordHash(hash))
+    /// The hash of a new password. With an `Idempotency-Key` the salt is made of it and a secret, so that a repetition
+    /// of the request is known by the hash alone, and nothing easier to guess than that is kept.
+    async fn hash(
+        &self,
+        place: Place,
+        password: String,
+        (key, scope): (&IdempotencyKey, &str),
+    ) -> Result<PasswordHash, ApiError> {
+        let salt = key.0.as_ref().and_then(|key| {
+            let secret = self.0.service_key.expose();
+            let digest = Sha256::digest(format!("{secret}\0{scope}\0{key}"));
+            digest.first_chunk::<SALT_BYTES>().copied()
+        });
+        Ok(PasswordHash(place.hash(password, salt).await.map_err(error::from_hashing)?))
+    }
+
+    async fn place(&self) -> Result<Place, ApiError> {
+        self.0.hasher.place().await.map_err(error::from_hashing)
     }
 
     fn throttle<T>(&self, act: impl FnOnce(&mut Throttle, Duration) -> T) -> T {
@@ -158,6 +192,11 @@ impl State {
         let now = Duration::try_from(now).unwrap_or_default();
         act(&mut self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
+}
+
+/// A write by a person who is logged in. `body` holds no password: what is kept of it is a plain hash.
+fn keyed(key: IdempotencyKey, who: &Who, route: &str, body: &impl Serialize) -> Once {
+    Once::new(key, &format!("{} {route}", who.user.id), body)
 }
 
 /// The page of `items`, which are in the order of the id that `place` tells.

@@ -47,6 +47,13 @@ impl Refusal {
     pub(crate) const OWNER_ONLY: Refusal =
         Refusal::Forbidden { code: "owner_only", message: "only an owner of the team may do this" };
 
+    /// The answer of a repeated request was thrown away while it was asked for.
+    pub(crate) const FORGOTTEN: Refusal = Refusal::Invalid {
+        field: "Idempotency-Key",
+        code: "idempotency_key_expired",
+        message: "this Idempotency-Key has just expired; take a new one",
+    };
+
     fn conflict(code: &'static str, message: &str) -> Refusal {
         Refusal::Conflict { code, field: None, message: message.to_owned() }
     }

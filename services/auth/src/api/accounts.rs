@@ -1,21 +1,24 @@
 //! Registering, seeing, changing and closing one's account.
 
 use axum::{extract::State as Shared, http::StatusCode};
-use kit::http::{ApiError, Json, Patch};
+use kit::{
+    Tx,
+    http::{
+        ApiError, IdempotencyKey, Json, Patch,
+        idempotency::{Once, Reply},
+    },
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    State, error,
+    State, error, keyed,
     views::{Account, Me},
     who::{Client, Who},
 };
 use crate::{
     model::{Invalid, account, token},
-    store::{
-        accounts::{self, NewAccount},
-        rows::PasswordHash,
-    },
+    store::accounts::{self, NewAccount},
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -30,42 +33,53 @@ pub(crate) struct Registering {
     invitation: Option<String>,
 }
 
-/// Makes an account and its personal team.
-#[utoipa::path(post, path = "/auth/register", tag = "auth", request_body = Registering, responses(
-    (status = 201, body = Account),
-    (status = 403, description = "Registration is closed, or needs an invitation"),
-    (status = 409, description = "The e-mail address or username is taken; `field` says which"),
-    (status = 422, description = "A field is missing, unknown or invalid"),
-    (status = 503, description = "The broker cannot be reached"),
-))]
+/// Makes an account and its personal team; once, if it is repeated with the same `Idempotency-Key`.
+#[utoipa::path(post, path = "/auth/register", tag = "auth", request_body = Registering,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 201, body = Account),
+        (status = 403, description = "Registration is closed, or needs an invitation"),
+        (status = 409, description = "The e-mail address or username is taken; `field` says which"),
+        (status = 422, description = "A field is missing, unknown or invalid"),
+        (status = 503, description = "The broker cannot be reached"),
+    )
+)]
 pub(crate) async fn register(
     Shared(state): Shared<State>,
+    key: IdempotencyKey,
     Json(body): Json<Registering>,
-) -> Result<(StatusCode, axum::Json<Account>), ApiError> {
+) -> Result<Reply, ApiError> {
     account::username(&body.username)?;
     account::email(&body.email)?;
     account::password("password", &body.password, state.0.config.password_min_chars())?;
     let invitation_hash = body.invitation.as_deref().map(invitation_hash).transpose()?;
+    let scope = "POST /auth/register";
+    let repeated = state.is_known(&key, scope);
     let mode = state.0.config.registration;
     let invited = invitation_hash.is_some();
     let has_a_chance = || {
         let names = (body.username.as_str(), body.email.as_str());
-        accounts::foresee(state.view(), mode, names, invited)
+        if repeated { Ok(()) } else { accounts::foresee(state.view(), mode, names, invited) }
     };
     has_a_chance()?;
-    let place = state.0.hasher.place().await.map_err(error::from_hashing)?;
+    let place = state.place().await?;
     has_a_chance()?;
-    let password_hash = place.hash(body.password).await.map_err(error::from_hashing)?;
+    let password_hash = state.hash(place, body.password, (&key, scope)).await?;
+    let fingerprint = (&body.username, &body.email, &password_hash, &invitation_hash);
+    let once = Once::new(key, scope, &fingerprint);
     let new = NewAccount {
         ulid: state.ulid(),
         team_ulid: state.ulid(),
         username: body.username,
         email: body.email,
-        password_hash: PasswordHash(password_hash),
+        password_hash,
         invitation_hash,
     };
-    let user = state.0.commit.run(move |tx| accounts::register(tx, mode, &new)).await?;
-    Ok((StatusCode::CREATED, axum::Json(Account::from(&user))))
+    let register = move |tx: &mut Tx<'_>| {
+        let user = accounts::register(tx, mode, &new)?;
+        Ok(Reply::json(StatusCode::CREATED, &Account::from(&user)))
+    };
+    state.once(once, register).await
 }
 
 /// Who am I?
@@ -92,20 +106,24 @@ pub(crate) struct Changing {
 }
 
 /// Changes one's username or e-mail address (RFC 7396).
-#[utoipa::path(patch, path = "/auth/me", tag = "auth", request_body = Changing, responses(
-    (status = 200, body = Me),
-    (status = 401, description = "No token, or one that no longer counts"),
-    (status = 403, description = "The password is wrong"),
-    (status = 409, description = "The e-mail address or username is taken; `field` says which"),
-    (status = 422, description = "A field is unknown or invalid, or the password is missing"),
-    (status = 429, description = "Too many wrong passwords; `Retry-After` says when to come back"),
-))]
+#[utoipa::path(patch, path = "/auth/me", tag = "auth", request_body = Changing,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 200, body = Me),
+        (status = 401, description = "No token, or one that no longer counts"),
+        (status = 403, description = "The password is wrong"),
+        (status = 409, description = "The e-mail address or username is taken; `field` says which"),
+        (status = 422, description = "A field is unknown or invalid, or the password is missing"),
+        (status = 429, description = "Too many wrong passwords; `Retry-After` says when to come back"),
+    )
+)]
 pub(crate) async fn change(
     Shared(state): Shared<State>,
     client: Client,
     who: Who,
+    key: IdempotencyKey,
     Json(body): Json<Changing>,
-) -> Result<axum::Json<Me>, ApiError> {
+) -> Result<Reply, ApiError> {
     let username = required("username", body.username)?;
     let email = required("email", body.email)?;
     username.as_deref().map(account::username).transpose()?;
@@ -117,12 +135,12 @@ pub(crate) async fn change(
         confirm(&state, &who, &client, password, "password").await?;
     }
     let caller = who.caller();
-    let user = state
-        .0
-        .commit
-        .run(move |tx| accounts::change(tx, caller, username.as_deref(), email.as_deref()))
-        .await?;
-    Ok(axum::Json(Me::from(&user)))
+    let once = keyed(key, &who, "PATCH /auth/me", &(&username, &email));
+    let change = move |tx: &mut Tx<'_>| {
+        let user = accounts::change(tx, caller, username.as_deref(), email.as_deref())?;
+        Ok(Reply::json(StatusCode::OK, &Me::from(&user)))
+    };
+    state.once(once, change).await
 }
 
 #[derive(Deserialize, ToSchema)]

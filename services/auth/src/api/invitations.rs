@@ -2,12 +2,15 @@
 
 use axum::{extract::State as Shared, http::StatusCode};
 use jiff::SignedDuration;
-use kit::http::{ApiError, Json, Page, PageQuery, Path, Query};
+use kit::{
+    Tx,
+    http::{ApiError, IdempotencyKey, Json, Page, PageQuery, Path, Query, idempotency::Reply},
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    State,
+    State, keyed,
     views::{InvitationView, TeamView},
     who::Who,
 };
@@ -41,9 +44,10 @@ pub(crate) struct Inviting {
     valid_hours: Option<i64>,
 }
 
-/// Makes an invitation; for owners. Its code is shown in this answer only.
+/// Makes an invitation; for owners. Its code is shown in this answer only: a repetition with the same
+/// `Idempotency-Key` has the invitation without it.
 #[utoipa::path(post, path = "/teams/{id}/invitations", tag = "teams", request_body = Inviting,
-    params(("id" = i64, Path)),
+    params(("id" = i64, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = InvitationView),
         (status = 403, description = "One is no owner of it"),
@@ -56,8 +60,9 @@ pub(crate) async fn create(
     Shared(state): Shared<State>,
     who: Who,
     Path(team): Path<i64>,
+    key: IdempotencyKey,
     Json(body): Json<Inviting>,
-) -> Result<(StatusCode, axum::Json<InvitationView>), ApiError> {
+) -> Result<Reply, ApiError> {
     let hours = body.valid_hours.unwrap_or(DEFAULT_HOURS);
     if !(1..=MAX_HOURS).contains(&hours) {
         let message = format!("an invitation is valid for 1 to {MAX_HOURS} hours");
@@ -73,9 +78,19 @@ pub(crate) async fn create(
         code_hash: code.hash(),
         valid_for: SignedDuration::from_hours(hours),
     };
-    let made = state.0.commit.run(move |tx| invitations::create(tx, caller, &new)).await?;
-    let view = InvitationView::of(made, Some(code.reveal().to_owned()));
-    Ok((StatusCode::CREATED, axum::Json(view)))
+    let fingerprint = (&new.email, new.role, hours);
+    let once = keyed(key, &who, &format!("POST /teams/{team}/invitations"), &fingerprint);
+    let create = move |tx: &mut Tx<'_>| {
+        let made = invitations::create(tx, caller, &new)?;
+        Ok(Reply::json(StatusCode::CREATED, &InvitationView::of(made)))
+    };
+    let mut reply = state.once(once, create).await?;
+    // The answer that is kept has no code, and one that was kept has another code than this.
+    let fresh = !state.view().by_index::<Invitation>(Invitation::BY_CODE, &code.hash()).is_empty();
+    if let (true, Some(serde_json::Value::Object(invitation))) = (fresh, &mut reply.body) {
+        invitation.insert("code".to_owned(), code.reveal().into());
+    }
+    Ok(reply)
 }
 
 /// The open invitations of a team; for owners.
@@ -98,12 +113,13 @@ pub(crate) async fn list(
     let mut open = state.view().by_index::<Invitation>(Invitation::BY_TEAM, &key(team));
     open.retain(|invitation| invitation.expires_at > now);
     let page = super::page(open, &page, |invitation| invitation.id)?;
-    Ok(axum::Json(page.map(|invitation| InvitationView::of(invitation, None))))
+    Ok(axum::Json(page.map(InvitationView::of)))
 }
 
 /// Takes an invitation back; for owners.
 #[utoipa::path(delete, path = "/teams/{id}/invitations/{invitationId}", tag = "teams",
-    params(("id" = i64, Path), ("invitationId" = i64, Path)),
+    params(("id" = i64, Path), ("invitationId" = i64, Path),
+        ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 204),
         (status = 403, description = "One is no owner of it"),
@@ -114,15 +130,20 @@ pub(crate) async fn delete(
     Shared(state): Shared<State>,
     who: Who,
     Path((team, invitation)): Path<(i64, i64)>,
-) -> Result<StatusCode, ApiError> {
+    key: IdempotencyKey,
+) -> Result<Reply, ApiError> {
     let caller = who.caller();
-    state.0.commit.run(move |tx| invitations::delete(tx, caller, team, invitation)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let once = keyed(key, &who, &format!("DELETE /teams/{team}/invitations/{invitation}"), &());
+    let delete = move |tx: &mut Tx<'_>| {
+        invitations::delete(tx, caller, team, invitation)?;
+        Ok(Reply::no_content())
+    };
+    state.once(once, delete).await
 }
 
 /// Joins the team of a code.
 #[utoipa::path(post, path = "/invitations/{code}/accept", tag = "teams",
-    params(("code" = String, Path)),
+    params(("code" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = TeamView),
         (status = 403, description = "The invitation is for another e-mail address"),
@@ -134,9 +155,14 @@ pub(crate) async fn accept(
     Shared(state): Shared<State>,
     who: Who,
     Path(code): Path<String>,
-) -> Result<axum::Json<TeamView>, ApiError> {
+    key: IdempotencyKey,
+) -> Result<Reply, ApiError> {
     let hash = token::presented(&code).ok_or_else(ApiError::not_found)?;
     let caller = who.caller();
-    let joined = state.0.commit.run(move |tx| invitations::accept(tx, caller, &hash)).await?;
-    Ok(axum::Json(TeamView::of(joined.0, joined.1)))
+    let once = keyed(key, &who, &format!("POST /invitations/{hash}/accept"), &());
+    let accept = move |tx: &mut Tx<'_>| {
+        let (team, role) = invitations::accept(tx, caller, &hash)?;
+        Ok(Reply::json(StatusCode::OK, &TeamView::of(team, role)))
+    };
+    state.once(once, accept).await
 }

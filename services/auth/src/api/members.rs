@@ -1,11 +1,16 @@
 //! The people of a team.
 
 use axum::{extract::State as Shared, http::StatusCode};
-use kit::http::{ApiError, Json, Page, PageQuery, Patch, Path, Query};
+use kit::{
+    Tx,
+    http::{
+        ApiError, IdempotencyKey, Json, Page, PageQuery, Patch, Path, Query, idempotency::Reply,
+    },
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{State, views::MemberView, who::Who};
+use super::{State, keyed, views::MemberView, who::Who};
 use crate::{
     model::{
         Invalid,
@@ -26,7 +31,7 @@ pub(crate) struct NewMember {
 
 /// Adds a person who has an account; for owners.
 #[utoipa::path(post, path = "/teams/{id}/members", tag = "teams", request_body = NewMember,
-    params(("id" = i64, Path)),
+    params(("id" = i64, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = MemberView),
         (status = 403, description = "One is no owner of it"),
@@ -39,15 +44,16 @@ pub(crate) async fn add(
     Shared(state): Shared<State>,
     who: Who,
     Path(team): Path<i64>,
+    key: IdempotencyKey,
     Json(body): Json<NewMember>,
-) -> Result<(StatusCode, axum::Json<MemberView>), ApiError> {
-    let caller = who.caller();
-    let (member, user) = state
-        .0
-        .commit
-        .run(move |tx| members::add(tx, caller, team, body.user_id, body.role))
-        .await?;
-    Ok((StatusCode::CREATED, axum::Json(MemberView::of(&member, user))))
+) -> Result<Reply, ApiError> {
+    let (caller, user, role) = (who.caller(), body.user_id, body.role);
+    let once = keyed(key, &who, &format!("POST /teams/{team}/members"), &(user, role));
+    let add = move |tx: &mut Tx<'_>| {
+        let (member, user) = members::add(tx, caller, team, user, role)?;
+        Ok(Reply::json(StatusCode::CREATED, &MemberView::of(&member, user)))
+    };
+    state.once(once, add).await
 }
 
 /// Everyone in a team that one is in.
@@ -84,7 +90,8 @@ pub(crate) struct NewRole {
 
 /// Gives a member another role (RFC 7396); for owners. A team keeps an owner.
 #[utoipa::path(patch, path = "/teams/{id}/members/{userId}", tag = "teams", request_body = NewRole,
-    params(("id" = i64, Path), ("userId" = i64, Path)),
+    params(("id" = i64, Path), ("userId" = i64, Path),
+        ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = MemberView),
         (status = 403, description = "One is no owner of it"),
@@ -97,23 +104,28 @@ pub(crate) async fn change(
     Shared(state): Shared<State>,
     who: Who,
     Path((team, user)): Path<(i64, i64)>,
+    key: IdempotencyKey,
     Json(body): Json<NewRole>,
-) -> Result<axum::Json<MemberView>, ApiError> {
+) -> Result<Reply, ApiError> {
     let caller = who.caller();
     let role = match body.role {
         Patch::Absent => None,
         Patch::Null => return Err(Invalid::new("role", "null", "a member has a role").into()),
         Patch::Value(role) => Some(role),
     };
-    let (member, user) =
-        state.0.commit.run(move |tx| members::change_role(tx, caller, team, user, role)).await?;
-    Ok(axum::Json(MemberView::of(&member, user)))
+    let once = keyed(key, &who, &format!("PATCH /teams/{team}/members/{user}"), &role);
+    let change = move |tx: &mut Tx<'_>| {
+        let (member, user) = members::change_role(tx, caller, team, user, role)?;
+        Ok(Reply::json(StatusCode::OK, &MemberView::of(&member, user)))
+    };
+    state.once(once, change).await
 }
 
 /// Takes a member out, or leaves; owners may remove everyone, everyone themselves. A team keeps
 /// an owner.
 #[utoipa::path(delete, path = "/teams/{id}/members/{userId}", tag = "teams",
-    params(("id" = i64, Path), ("userId" = i64, Path)),
+    params(("id" = i64, Path), ("userId" = i64, Path),
+        ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 204),
         (status = 403, description = "One is no owner of it"),
@@ -125,8 +137,13 @@ pub(crate) async fn remove(
     Shared(state): Shared<State>,
     who: Who,
     Path((team, user)): Path<(i64, i64)>,
-) -> Result<StatusCode, ApiError> {
+    key: IdempotencyKey,
+) -> Result<Reply, ApiError> {
     let caller = who.caller();
-    state.0.commit.run(move |tx| members::leave(tx, caller, team, user)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let once = keyed(key, &who, &format!("DELETE /teams/{team}/members/{user}"), &());
+    let leave = move |tx: &mut Tx<'_>| {
+        members::leave(tx, caller, team, user)?;
+        Ok(Reply::no_content())
+    };
+    state.once(once, leave).await
 }

@@ -1,7 +1,13 @@
 //! Changing the password, and getting back in without it.
 
 use axum::{extract::State as Shared, http::StatusCode};
-use kit::http::{ApiError, Json};
+use kit::{
+    Tx,
+    http::{
+        ApiError, IdempotencyKey, Json,
+        idempotency::{Once, Reply},
+    },
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -11,7 +17,7 @@ use super::{
 };
 use crate::{
     model::{Invalid, account, token},
-    store::passwords,
+    store::{Refusal, passwords},
     worker::Errand,
 };
 
@@ -24,6 +30,7 @@ pub(crate) struct ChangingPassword {
 
 /// Changes the password and ends all other sessions.
 #[utoipa::path(put, path = "/auth/password", tag = "auth", request_body = ChangingPassword,
+    params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 204),
         (status = 401, description = "No token, or one that no longer counts"),
@@ -36,15 +43,27 @@ pub(crate) async fn change(
     Shared(state): Shared<State>,
     client: Client,
     who: Who,
+    key: IdempotencyKey,
     Json(body): Json<ChangingPassword>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Reply, ApiError> {
     let min_chars = state.0.config.password_min_chars();
     account::password("newPassword", &body.new_password, min_chars)?;
-    accounts::confirm(&state, &who, &client, body.current_password, "currentPassword").await?;
-    let new = state.hash(body.new_password).await?;
+    let scope = format!("{} PUT /auth/password", who.user.id);
+    let repeated = state.is_known(&key, &scope);
+    if !repeated {
+        accounts::confirm(&state, &who, &client, body.current_password, "currentPassword").await?;
+    }
+    let new = state.hash(state.place().await?, body.new_password, (&key, &scope)).await?;
+    let once = Once::new(key, &scope, &new);
     let (caller, old) = (who.caller(), who.user.password_hash);
-    state.0.commit.run(move |tx| passwords::change(tx, caller, &old, &new)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let change = move |tx: &mut Tx<'_>| {
+        if repeated {
+            return Err(Refusal::FORGOTTEN);
+        }
+        passwords::change(tx, caller, &old, &new)?;
+        Ok(Reply::no_content())
+    };
+    state.once(once, change).await
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -85,6 +104,7 @@ pub(crate) struct ConfirmingReset {
 /// Sets a new password with the token of a mail, and ends all sessions.
 #[utoipa::path(post, path = "/auth/password-reset/confirm", tag = "auth",
     request_body = ConfirmingReset,
+    params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 204),
         (status = 422, description = "The token does not count, or the password is too short"),
@@ -92,14 +112,23 @@ pub(crate) struct ConfirmingReset {
 )]
 pub(crate) async fn confirm_reset(
     Shared(state): Shared<State>,
+    key: IdempotencyKey,
     Json(body): Json<ConfirmingReset>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Reply, ApiError> {
     let min_chars = state.0.config.password_min_chars();
     account::password("newPassword", &body.new_password, min_chars)?;
-    let hash = token::presented(&body.token)
-        .filter(|hash| passwords::is_open(state.view(), hash, state.0.clock.now()))
-        .ok_or_else(|| Invalid::new("token", "unknown", passwords::NO_SUCH_TOKEN))?;
-    let new = state.hash(body.new_password).await?;
-    state.0.commit.run(move |tx| passwords::reset(tx, &hash, &new)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let unknown = || Invalid::new("token", "unknown", passwords::NO_SUCH_TOKEN);
+    let hash = token::presented(&body.token).ok_or_else(unknown)?;
+    let scope = format!("POST /auth/password-reset/confirm {hash}");
+    let is_open = passwords::is_open(state.view(), &hash, state.0.clock.now());
+    if !is_open && !state.is_known(&key, &scope) {
+        return Err(unknown().into());
+    }
+    let new = state.hash(state.place().await?, body.new_password, (&key, &scope)).await?;
+    let once = Once::new(key, &scope, &new);
+    let reset = move |tx: &mut Tx<'_>| {
+        passwords::reset(tx, &hash, &new)?;
+        Ok(Reply::no_content())
+    };
+    state.once(once, reset).await
 }

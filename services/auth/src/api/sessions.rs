@@ -1,12 +1,15 @@
 //! Logging in and out, and the sessions between.
 
 use axum::{extract::State as Shared, http::StatusCode};
-use kit::http::{ApiError, Json, Page, PageQuery, Path, Query};
+use kit::{
+    Tx,
+    http::{ApiError, IdempotencyKey, Json, Page, PageQuery, Path, Query, idempotency::Reply},
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    State, error,
+    State, error, keyed,
     views::{LoggedIn, Me, SessionView},
     who::{Client, Who},
 };
@@ -87,21 +90,30 @@ pub(crate) async fn list(
 }
 
 /// Ends all of one's sessions but the one that this request uses.
-#[utoipa::path(delete, path = "/auth/sessions", tag = "auth", responses(
-    (status = 204),
-    (status = 401, description = "No token, or one that no longer counts"),
-))]
+#[utoipa::path(delete, path = "/auth/sessions", tag = "auth",
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 204),
+        (status = 401, description = "No token, or one that no longer counts"),
+    )
+)]
 pub(crate) async fn end_others(
     Shared(state): Shared<State>,
     who: Who,
-) -> Result<StatusCode, ApiError> {
+    key: IdempotencyKey,
+) -> Result<Reply, ApiError> {
     let caller = who.caller();
-    state.0.commit.run(move |tx| sessions::end_others(tx, caller)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let once = keyed(key, &who, "DELETE /auth/sessions", &());
+    let end = move |tx: &mut Tx<'_>| {
+        sessions::end_others(tx, caller)?;
+        Ok(Reply::no_content())
+    };
+    state.once(once, end).await
 }
 
 /// Ends one of one's sessions.
-#[utoipa::path(delete, path = "/auth/sessions/{id}", tag = "auth", params(("id" = i64, Path)),
+#[utoipa::path(delete, path = "/auth/sessions/{id}", tag = "auth",
+    params(("id" = i64, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 204),
         (status = 401, description = "No token, or one that no longer counts"),
@@ -112,8 +124,13 @@ pub(crate) async fn end(
     Shared(state): Shared<State>,
     who: Who,
     Path(session): Path<i64>,
-) -> Result<StatusCode, ApiError> {
+    key: IdempotencyKey,
+) -> Result<Reply, ApiError> {
     let caller = who.caller();
-    state.0.commit.run(move |tx| sessions::end(tx, caller, session)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let once = keyed(key, &who, &format!("DELETE /auth/sessions/{session}"), &());
+    let end = move |tx: &mut Tx<'_>| {
+        sessions::end(tx, caller, session)?;
+        Ok(Reply::no_content())
+    };
+    state.once(once, end).await
 }

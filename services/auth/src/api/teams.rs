@@ -4,21 +4,19 @@ use axum::{extract::State as Shared, http::StatusCode};
 use kit::{
     Tx,
     http::{
-        ApiError, IdempotencyKey, Json, Page, PageQuery, Patch, Path, Query,
-        idempotency::{Once, Reply},
+        ApiError, IdempotencyKey, Json, Page, PageQuery, Patch, Path, Query, idempotency::Reply,
     },
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{State, views::TeamView, who::Who};
+use super::{State, keyed, views::TeamView, who::Who};
 use crate::{
     model::{
         Invalid,
         team::{self, Act, Role},
     },
     store::{
-        Refusal,
         rows::{Member, Team, key},
         teams,
     },
@@ -48,14 +46,12 @@ pub(crate) async fn create(
 ) -> Result<Reply, ApiError> {
     let name = team::name(&body.name)?.to_owned();
     let (caller, ulid) = (who.caller(), state.ulid());
-    let once = Once::new(key, &format!("{} POST /teams", who.user.id), &body.name);
+    let once = keyed(key, &who, "POST /teams", &body.name);
     let create = move |tx: &mut Tx<'_>| {
-        once.run::<Refusal>(tx, |tx| {
-            let team = teams::create(tx, caller, &ulid, &name)?;
-            Ok(Reply::json(StatusCode::CREATED, &TeamView::of(team, Role::Owner)))
-        })
+        let team = teams::create(tx, caller, &ulid, &name)?;
+        Ok(Reply::json(StatusCode::CREATED, &TeamView::of(team, Role::Owner)))
     };
-    Ok(state.0.commit.run(create).await?)
+    state.once(once, create).await
 }
 
 /// The teams that one is in.
@@ -103,7 +99,7 @@ pub(crate) struct Renaming {
 
 /// Renames a team (RFC 7396); for owners.
 #[utoipa::path(patch, path = "/teams/{id}", tag = "teams", request_body = Renaming,
-    params(("id" = i64, Path)),
+    params(("id" = i64, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = TeamView),
         (status = 403, description = "One is no owner of it"),
@@ -115,21 +111,26 @@ pub(crate) async fn rename(
     Shared(state): Shared<State>,
     who: Who,
     Path(team): Path<i64>,
+    key: IdempotencyKey,
     Json(body): Json<Renaming>,
-) -> Result<axum::Json<TeamView>, ApiError> {
+) -> Result<Reply, ApiError> {
     let caller = who.caller();
     let name = match body.name {
         Patch::Absent => None,
         Patch::Null => return Err(Invalid::new("name", "null", "a team needs a name").into()),
         Patch::Value(name) => Some(team::name(&name)?.to_owned()),
     };
-    let renamed =
-        state.0.commit.run(move |tx| teams::rename(tx, caller, team, name.as_deref())).await?;
-    Ok(axum::Json(TeamView::of(renamed.0, renamed.1)))
+    let once = keyed(key, &who, &format!("PATCH /teams/{team}"), &name);
+    let rename = move |tx: &mut Tx<'_>| {
+        let (team, role) = teams::rename(tx, caller, team, name.as_deref())?;
+        Ok(Reply::json(StatusCode::OK, &TeamView::of(team, role)))
+    };
+    state.once(once, rename).await
 }
 
 /// Deletes a team with all that belongs to it; for owners.
-#[utoipa::path(delete, path = "/teams/{id}", tag = "teams", params(("id" = i64, Path)),
+#[utoipa::path(delete, path = "/teams/{id}", tag = "teams",
+    params(("id" = i64, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 204),
         (status = 403, description = "One is no owner of it"),
@@ -141,8 +142,13 @@ pub(crate) async fn delete(
     Shared(state): Shared<State>,
     who: Who,
     Path(team): Path<i64>,
-) -> Result<StatusCode, ApiError> {
+    key: IdempotencyKey,
+) -> Result<Reply, ApiError> {
     let caller = who.caller();
-    state.0.commit.run(move |tx| teams::delete(tx, caller, team)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let once = keyed(key, &who, &format!("DELETE /teams/{team}"), &());
+    let delete = move |tx: &mut Tx<'_>| {
+        teams::delete(tx, caller, team)?;
+        Ok(Reply::no_content())
+    };
+    state.once(once, delete).await
 }

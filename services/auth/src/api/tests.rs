@@ -1,6 +1,7 @@
 //! Every route through the router, as clients meet it: right, wrong, and too early.
 
 mod accounts;
+mod repeats;
 mod sessions;
 mod teams;
 

@@ -106,7 +106,7 @@ pub(crate) struct InvitationView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     pub role: Role,
-    /// Shown once, in the answer that made it.
+    /// Shown once, in the answer that made it: put in there, so that no kept answer has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     pub created_by: i64,
@@ -186,13 +186,13 @@ impl MemberView {
 }
 
 impl InvitationView {
-    pub(crate) fn of(invitation: Invitation, code: Option<String>) -> InvitationView {
+    pub(crate) fn of(invitation: Invitation) -> InvitationView {
         InvitationView {
             id: invitation.id,
             team_id: invitation.team_id,
             email: invitation.email,
             role: invitation.role,
-            code,
+            code: None,
             created_by: invitation.created_by,
             created_at: Millis(invitation.created_at),
             expires_at: Millis(invitation.expires_at),

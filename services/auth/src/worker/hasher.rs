@@ -16,7 +16,7 @@ const WAITING: usize = 512;
 /// glibc gives memory of a freed block back at once only if the block is larger than this; a
 /// smaller one would stay in the arena of whichever thread hashed.
 const ALWAYS_UNMAPPED_BYTES: usize = 33 << 20;
-const SALT_BYTES: usize = 16;
+pub(crate) const SALT_BYTES: usize = 16;
 
 /// The work of one hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +85,14 @@ impl Hasher {
 }
 
 impl Place {
-    /// The hash of a new password as a PHC string.
-    pub(crate) async fn hash(self, password: String) -> Result<String, HashError> {
+    /// The hash of a new password as a PHC string; without `salt`, with a random one.
+    pub(crate) async fn hash(
+        self,
+        password: String,
+        salt: Option<[u8; SALT_BYTES]>,
+    ) -> Result<String, HashError> {
         let cost = self.cost;
-        on_thread(self, move || hash(cost, &password)).await?.1
+        on_thread(self, move || hash(cost, &password, salt)).await?.1
     }
 
     /// Whether `password` belongs to `stored`; with `None` the same work ends in `false`. The
@@ -118,12 +122,21 @@ async fn on_thread<T: Send + 'static>(
     .map_err(failed)
 }
 
-fn hash(cost: HashCost, password: &str) -> Result<String, HashError> {
-    let mut salt = [0; SALT_BYTES];
-    getrandom::fill(&mut salt).map_err(failed)?;
+fn hash(
+    cost: HashCost,
+    password: &str,
+    salt: Option<[u8; SALT_BYTES]>,
+) -> Result<String, HashError> {
+    let salt = salt.map_or_else(random_salt, Ok)?;
     let params = params(cost)?;
     let output = derive(&params, password, &salt)?;
     phc(&params, Salt::new(&salt).map_err(failed)?, output)
+}
+
+fn random_salt() -> Result<[u8; SALT_BYTES], HashError> {
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut salt).map_err(failed)?;
+    Ok(salt)
 }
 
 fn verify(password: &str, stored: &str) -> Result<bool, HashError> {
@@ -177,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn a_password_is_known_again_and_another_is_not() {
         let hasher = Hasher::new(CHEAP).unwrap();
-        let stored = hasher.place().await.unwrap().hash("pass".into()).await.unwrap();
+        let stored = hasher.place().await.unwrap().hash("pass".into(), None).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{stored}");
         let check = async |password: &str, stored: Option<String>| {
             let checked = hasher.place().await.unwrap().verify(password.into(), stored).await;
@@ -187,14 +200,14 @@ mod tests {
         assert_eq!(check("Pass", Some(stored.clone())).await, Ok(false));
         assert_eq!(check("pass", None).await, Ok(false));
         assert_eq!(check("pass", Some("garbage".into())).await, Err(HashError::Failed));
-        let again = hasher.place().await.unwrap().hash("pass".into()).await.unwrap();
+        let again = hasher.place().await.unwrap().hash("pass".into(), None).await.unwrap();
         assert_ne!(stored, again);
     }
 
     #[tokio::test]
     async fn a_hash_made_at_another_cost_still_counts() {
         let old = Hasher::new(HashCost { memory_kib: 32, passes: 3 }).unwrap();
-        let stored = old.place().await.unwrap().hash("pass".into()).await.unwrap();
+        let stored = old.place().await.unwrap().hash("pass".into(), None).await.unwrap();
         let new = Hasher::new(CHEAP).unwrap();
         let (_, equal) =
             new.place().await.unwrap().verify("pass".into(), Some(stored)).await.unwrap();

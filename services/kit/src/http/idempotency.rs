@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ApiError;
-use crate::{Row, Walk, tx::Tx};
+use crate::{Row, View, Walk, tx::Tx};
 
 /// The request header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -153,12 +153,8 @@ impl Once {
         command: impl FnOnce(&mut Tx<'_>) -> Result<Reply, E>,
     ) -> Result<Reply, E> {
         let Some((key, body_hash)) = &self.0 else { return command(tx) };
-        if let Some(answer) = tx.get::<Answer>(key).filter(|answer| answer.expires_at > tx.now()) {
-            if answer.body_hash != *body_hash {
-                return Err(Reused.into());
-            }
-            let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
-            return Ok(Reply { status, etag: answer.etag, body: answer.body });
+        if let Some(reply) = self.again(tx.get(key), tx.now())? {
+            return Ok(reply);
         }
         let reply = command(tx)?;
         sweep(tx);
@@ -171,6 +167,22 @@ impl Once {
             expires_at: tx.now().saturating_add(KEPT_FOR).unwrap_or(Timestamp::MAX),
         });
         Ok(reply)
+    }
+
+    /// Whether there was an earlier request with the same key, whatever its body. For handlers that ask something of the
+    /// caller before the command, such as the password, which that request may have changed.
+    pub fn is_known(&self, view: &View, now: Timestamp) -> bool {
+        let kept = self.0.as_ref().and_then(|(key, _)| view.get::<Answer>(key));
+        kept.is_some_and(|answer| answer.expires_at > now)
+    }
+
+    fn again(&self, kept: Option<Answer>, now: Timestamp) -> Result<Option<Reply>, Reused> {
+        let Some(answer) = kept.filter(|answer| answer.expires_at > now) else { return Ok(None) };
+        if self.0.as_ref().is_none_or(|(_, body_hash)| answer.body_hash != *body_hash) {
+            return Err(Reused);
+        }
+        let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+        Ok(Some(Reply { status, etag: answer.etag, body: answer.body }))
     }
 }
 

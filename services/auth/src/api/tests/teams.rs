@@ -198,28 +198,6 @@ async fn addresses_are_shown_to_oneself_and_team_mates_only() {
 }
 
 #[tokio::test]
-async fn a_team_is_made_once_however_often_it_is_asked_for_with_one_key() {
-    let house = House::open();
-    let (anna, berta) = (house.person("anna").await, house.person("berta").await);
-    let make = async |token: &str, name: &str| {
-        let request = axum::http::Request::post("/teams")
-            .header("authorization", format!("Bearer {token}"))
-            .header("content-type", "application/json")
-            .header("idempotency-key", "one");
-        house.call(request.body(json!({"name": name}).to_string().into()).unwrap()).await
-    };
-    let first = make(&anna.token, "House").await;
-    let second = make(&anna.token, "House").await;
-    assert_eq!((first.status, second.status), (201, 201));
-    assert_eq!(first.body, second.body);
-    let other = make(&anna.token, "Other").await;
-    assert_eq!((other.status, other.error().0), (422, "idempotency_key_reused"));
-    assert_ne!(make(&berta.token, "House").await.body["id"], first.body["id"]);
-    let teams = house.get("/teams", Some(&anna.token)).await.body;
-    assert_eq!(teams["items"].as_array().unwrap().len(), 2);
-}
-
-#[tokio::test]
 async fn lists_come_in_pages() {
     let house = House::open();
     let anna = house.person("anna").await;
