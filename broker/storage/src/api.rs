@@ -142,6 +142,16 @@ pub enum AppendError {
     ShuttingDown,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteRecordsError {
+    #[error("there is no such partition")]
+    UnknownPartition,
+    #[error("the offset is beyond the high watermark")]
+    OffsetOutOfRange,
+    #[error("the storage is shutting down")]
+    ShuttingDown,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogOffsetSnapshot {
     pub log_start_offset: Offset,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use uuid::Uuid;
 use wire::{
-    PartitionIndex, TimestampMs, TopicId,
+    Offset, PartitionIndex, TimestampMs, TopicId,
     batch::{BatchBuilder, BatchView, NewRecord, RecordLimits, records},
 };
 
@@ -23,9 +23,23 @@ const VERSION: u8 = 1;
 /// A change as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    Topic { id: TopicId, name: String, partitions: i32, configs: BTreeMap<String, String> },
-    Deleted { id: TopicId },
-    BrokerConfigs { configs: BTreeMap<String, String> },
+    Topic {
+        id: TopicId,
+        name: String,
+        partitions: i32,
+        configs: BTreeMap<String, String>,
+    },
+    Deleted {
+        id: TopicId,
+    },
+    BrokerConfigs {
+        configs: BTreeMap<String, String>,
+    },
+    /// Records in front of `offset` are no more.
+    LogStart {
+        partition: PartitionId,
+        offset: Offset,
+    },
 }
 
 impl Record {
@@ -33,6 +47,7 @@ impl Record {
         match self {
             Self::Topic { id, .. } | Self::Deleted { id } => *id,
             Self::BrokerConfigs { .. } => TopicId(Uuid::nil()),
+            Self::LogStart { partition, .. } => partition.topic,
         }
     }
 
@@ -51,6 +66,9 @@ impl Record {
             Self::BrokerConfigs { configs } => {
                 value.u8(3);
                 write_configs(&mut value, configs);
+            }
+            Self::LogStart { partition, offset } => {
+                value.u8(4).partition(*partition).i64(offset.0);
             }
         }
         let mut builder = BatchBuilder::new();
@@ -73,6 +91,7 @@ impl Record {
             }),
             2 => Some(Self::Deleted { id: TopicId(reader.uuid()?) }),
             3 => Some(Self::BrokerConfigs { configs: read_configs(&mut reader)? }),
+            4 => Some(Self::LogStart { partition: reader.partition()?, offset: reader.offset()? }),
             _ => None,
         }
     }
@@ -147,6 +166,8 @@ impl Catalogue {
                 }
             }
             Record::BrokerConfigs { configs } => self.broker_configs = configs,
+            // Of the logs, not of the topics.
+            Record::LogStart { .. } => {}
         }
     }
 

@@ -20,7 +20,8 @@ use wire::{LeaderEpoch, Offset, TopicId};
 use crate::{
     aligned::AlignedBuffer,
     api::{
-        Append, AppendError, Appended, Catalogue, CatalogueError, Done, Durability, PartitionId,
+        Append, AppendError, Appended, Catalogue, CatalogueError, DeleteRecordsError, Done,
+        Durability, PartitionId,
     },
     codec::position,
     journal::{
@@ -66,6 +67,7 @@ enum Answer {
     Append(Done<Vec<Result<Appended, AppendError>>>, Vec<Result<Appended, AppendError>>),
     Atomic(Done<Result<Vec<Appended>, AppendError>>, Result<Vec<Appended>, AppendError>),
     Catalogue(Done<Result<TopicId, CatalogueError>>, Result<TopicId, CatalogueError>),
+    DeleteRecords(Done<Result<Offset, DeleteRecordsError>>, Result<Offset, DeleteRecordsError>),
 }
 
 impl Answer {
@@ -74,6 +76,7 @@ impl Answer {
             Self::Append(done, results) => done(results),
             Self::Atomic(done, result) => done(result),
             Self::Catalogue(done, result) => done(result),
+            Self::DeleteRecords(done, result) => done(result),
         }
     }
 }

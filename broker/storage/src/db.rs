@@ -94,6 +94,17 @@ impl Map {
         Ok(())
     }
 
+    /// Forgets what is in front of `first`.
+    pub(crate) fn trim(&self, partition: PartitionId, first: Offset) -> io::Result<()> {
+        let Some(trees) = &self.0 else { return Ok(()) };
+        for tree in [&trees.rows, &trees.aborted] {
+            for found in tree.range(prefix(partition)..key(partition, first)).keys() {
+                tree.remove(found.map_err(failed)?).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hands everything to the kernel.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let Some(trees) = &self.0 else { return Ok(()) };

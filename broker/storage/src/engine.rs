@@ -14,9 +14,9 @@ use wire::{Offset, TimestampMs, TopicId};
 
 use crate::{
     api::{
-        Append, AppendError, Appended, Catalogue, CatalogueChange, CatalogueError, Config, Done,
-        Durability, LogOffsetSnapshot, OpenError, PartitionId, ReadError, ReadLimit, ReadResult,
-        RecoveryReport,
+        Append, AppendError, Appended, Catalogue, CatalogueChange, CatalogueError, Config,
+        DeleteRecordsError, Done, Durability, LogOffsetSnapshot, OpenError, PartitionId, ReadError,
+        ReadLimit, ReadResult, RecoveryReport,
     },
     committer::{Committer, Start},
     data_dir::{self, at},
@@ -24,7 +24,7 @@ use crate::{
     keeper::{self, Jobs},
     log_writer::LogWriter,
     partition::Partition,
-    queue::{AppendRequest, Queue, Request},
+    queue::{AppendRequest, DeleteRecords, Queue, Request},
     read::Reading,
     recovery::{Recovered, recover},
     shared::{Observer, Shared},
@@ -190,6 +190,18 @@ impl Storage {
         done: Done<Result<Vec<Appended>, AppendError>>,
     ) {
         self.0.shared.queue.push(Request::Atomic { batches, done });
+    }
+
+    /// Moves the log's start to `before`, or to the high watermark if none is given. Answers where
+    /// it is then, once that is durable; files wholly in front of it go at once.
+    pub fn delete_records(
+        &self,
+        partition: PartitionId,
+        before: Option<Offset>,
+        done: Done<Result<Offset, DeleteRecordsError>>,
+    ) {
+        let request = DeleteRecords { partition, before, done };
+        self.0.shared.queue.push(Request::DeleteRecords(request));
     }
 
     /// Whole batches from the one that holds `from`; nothing beyond what the isolation allows.

@@ -13,8 +13,13 @@ use std::{
 use wire::Offset;
 
 use crate::{
-    api::PartitionId, db::Map, journal::checkpoint::Checkpoint, log_state::LogState,
-    partition::Partition, segment_file::SegmentFile, shared::Shared,
+    api::PartitionId,
+    db::Map,
+    journal::checkpoint::Checkpoint,
+    log_state::LogState,
+    partition::Partition,
+    segment_file::{SegmentFile, remove_in_front},
+    shared::Shared,
 };
 
 pub(crate) use meta::{LogRow, Meta, Rolled, encode_log_row};
@@ -205,7 +210,8 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     plan.checkpoint.store(disk, &shared.paths.journal)?;
     shared.checkpoint.fetch_max(plan.checkpoint.number, Ordering::SeqCst);
     shared.segments.free_up_to(plan.checkpoint.cycle);
-    if let Err(error) = update_map(shared, plan) {
+    let trimmed = delete_files(shared, plan);
+    if let Err(error) = update_map(shared, plan, &trimmed) {
         // The rows stay in memory, and the next start catches up from the logs.
         tracing::warn!(%error, "the map could not be written");
     } else if plan.last {
@@ -217,14 +223,47 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     Ok(())
 }
 
+/// Deletes what lies in front of the log starts that the checkpoint knows. Answers the partitions
+/// that lost files, and where their first one begins.
+fn delete_files(shared: &Shared, plan: &CheckpointPlan) -> Vec<(PartitionId, Offset)> {
+    let mut trimmed = Vec::new();
+    for (partition, log) in &plan.touched {
+        let Some(end) = plan.checkpoint.logs.get(&partition.id) else { continue };
+        let mut published = partition.published();
+        let gone = published.take_deletable(end.log_start_offset, log.segment);
+        let first = published.segments.first().map_or(log.segment, |first| first.file.base);
+        drop(published);
+        if gone.is_empty() {
+            continue;
+        }
+        for segment in &gone {
+            segment.file.retire();
+        }
+        let removed = remove_in_front(shared.host.disk.as_ref(), &partition.dir, first);
+        if let Err(error) = unless_gone(removed) {
+            // The next deletion or start finds them again.
+            tracing::warn!(%error, dir = %partition.dir.display(), "deleted records stay on disk");
+        }
+        trimmed.push((partition.id, first));
+    }
+    trimmed
+}
+
 /// Rows first, the position they reach last.
-fn update_map(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
+fn update_map(
+    shared: &Shared,
+    plan: &CheckpointPlan,
+    trimmed: &[(PartitionId, Offset)],
+) -> io::Result<()> {
     let map = &shared.map;
     if !map.keeps() {
         return Ok(());
     }
     for partition in &plan.removed {
         map.remove(*partition)?;
+    }
+    for (partition, first) in trimmed {
+        map.trim(*partition, *first)?;
     }
     for (partition, log) in &plan.touched {
         if shared.partition(partition.id).is_none() {

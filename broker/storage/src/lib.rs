@@ -11,7 +11,7 @@
 //! - Everything in the map can be deleted: it is built again from the logs.
 //! - Disk, clock, threads and randomness are reached through [`host::Host`] alone.
 //!
-//! Absent: retention, compaction and deletion of records; more than one replica; a cache of
+//! Absent: retention and compaction; more than one replica; a cache of
 //! records (the page cache is that); tokio.
 //!
 //! The files are described in `docs/storage-format.md`.
@@ -44,8 +44,8 @@ mod tests;
 
 pub use api::{
     AbortedTransaction, Append, AppendError, Appended, Catalogue, CatalogueChange, CatalogueError,
-    Config, Damage, Done, Durability, FileSlice, Isolation, LogOffsetSnapshot, OpenError,
-    PartitionId, ReadError, ReadLimit, ReadResult, RecoveryReport, Topic,
+    Config, Damage, DeleteRecordsError, Done, Durability, FileSlice, Isolation, LogOffsetSnapshot,
+    OpenError, PartitionId, ReadError, ReadLimit, ReadResult, RecoveryReport, Topic,
 };
 pub use engine::Storage;
 pub use host::Host;

@@ -64,11 +64,6 @@ impl Default for LogState {
 }
 
 impl LogState {
-    /// An empty log whose first offset is `base`.
-    pub(crate) fn beginning_at(base: Offset) -> Self {
-        Self { next_offset: base, segment: base, ..Self::default() }
-    }
-
     /// Goes on to the file that begins at the next offset.
     pub(crate) fn roll(&mut self) {
         self.segment = self.next_offset;

@@ -103,6 +103,31 @@ impl Published {
         after.checked_sub(1).and_then(|index| self.rows.get(index)).copied()
     }
 
+    /// How many of the first files lie wholly in front of the log's start. The file that is
+    /// written to begins at `active`.
+    fn deletable(&self, log_start: Offset, active: Offset) -> usize {
+        let ends = self.segments.iter().skip(1).map(|next| next.file.base);
+        let last = self.segments.last().filter(|last| last.file.base < active).map(|_| active);
+        ends.chain(last).take_while(|end| *end <= log_start).count()
+    }
+
+    /// Whether a file lies wholly in front of the log's start.
+    pub(crate) fn has_deletable(&self, active: Offset) -> bool {
+        self.offsets.log_start_offset > Offset(0)
+            && self.deletable(self.offsets.log_start_offset, active) > 0
+    }
+
+    /// Takes out the files wholly in front of `log_start`, and what is known of them.
+    pub(crate) fn take_deletable(&mut self, log_start: Offset, active: Offset) -> Vec<Segment> {
+        let count = self.deletable(log_start, active);
+        let taken: Vec<Segment> = self.segments.drain(..count).collect();
+        let first = self.segments.first().map_or(active, |first| first.file.base);
+        self.rows.retain(|row| row.offset >= first);
+        self.aborted.retain(|aborted| aborted.last_offset >= first);
+        self.mapped_aborted = self.mapped_aborted.filter(|marker| *marker >= first);
+        taken
+    }
+
     /// The index of the file that holds `offset`.
     pub(crate) fn segment_of(&self, offset: Offset) -> Option<usize> {
         self.segments.partition_point(|segment| segment.file.base <= offset).checked_sub(1)

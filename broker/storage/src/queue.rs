@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
-use wire::TopicId;
+use wire::{Offset, TopicId};
 
 use crate::api::{
-    Append, AppendError, Appended, CatalogueChange, CatalogueError, Done, Durability,
+    Append, AppendError, Appended, CatalogueChange, CatalogueError, DeleteRecordsError, Done,
+    Durability, PartitionId,
 };
 
 /// What callers may have handed over at a time. The server keeps less in flight; what is beyond
@@ -33,6 +34,15 @@ pub(crate) enum Request {
     Append(AppendRequest),
     Atomic { batches: Vec<Append>, done: Done<Result<Vec<Appended>, AppendError>> },
     Catalogue { change: CatalogueChange, done: Done<Result<TopicId, CatalogueError>> },
+    DeleteRecords(DeleteRecords),
+}
+
+/// Moves a log's start.
+pub(crate) struct DeleteRecords {
+    pub(crate) partition: PartitionId,
+    /// The high watermark if none.
+    pub(crate) before: Option<Offset>,
+    pub(crate) done: Done<Result<Offset, DeleteRecordsError>>,
 }
 
 /// Room for a catalogue record beside its strings.
@@ -45,6 +55,7 @@ impl Request {
             Self::Append(request) => sizes(request.batches.iter().skip(request.results.len())),
             Self::Atomic { batches, .. } => sizes(batches.iter()),
             Self::Catalogue { change, .. } => (1, CATALOGUE_RECORD_BYTES + strings(change)),
+            Self::DeleteRecords(_) => (1, CATALOGUE_RECORD_BYTES),
         }
     }
 
@@ -56,6 +67,7 @@ impl Request {
             }
             Self::Atomic { done, .. } => done(Err(AppendError::ShuttingDown)),
             Self::Catalogue { done, .. } => done(Err(CatalogueError::ShuttingDown)),
+            Self::DeleteRecords(request) => (request.done)(Err(DeleteRecordsError::ShuttingDown)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reading: whole batches from the files, by offset or by time.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use wire::{
@@ -60,7 +60,12 @@ impl Reading<'_> {
             Some(row) if row.segment == segment.file.base => row.position,
             _ => 0,
         };
-        let file = self.open(&segment)?;
+        let file = match self.open(&segment) {
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(gone(partition, from, error));
+            }
+            opened => opened?,
+        };
         let Some(start) = file.find(position, |header| header.last_offset() >= from)? else {
             return Ok(nothing);
         };
@@ -125,27 +130,25 @@ impl Reading<'_> {
     ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
         let published = partition.published();
         let offsets = published.offsets;
-        let segment = published
+        let first = published.segment_of(offsets.log_start_offset).unwrap_or(0);
+        let segments: Vec<Segment> = published
             .segments
             .iter()
-            .find(|segment| segment.max_timestamp >= timestamp && segment.length > 0)
-            .cloned();
+            .skip(first)
+            .filter(|segment| segment.max_timestamp >= timestamp && segment.length > 0)
+            .cloned()
+            .collect();
         let rows = published.rows.clone();
         drop(published);
-        let Some(segment) = segment else { return Ok(None) };
-        let file = self.open(&segment)?;
-        let mut position = self.last_row(partition, &segment, &rows, timestamp);
-        loop {
-            let found = file.find(position, |header| header.max_timestamp >= timestamp)?;
-            let Some((at, header)) = found else { return Ok(None) };
-            let batch = file.load(at, header.size_in_bytes())?;
-            let wanted = |offset, time| offset >= offsets.log_start_offset && time >= timestamp;
-            let record = first_record(&batch, wanted).map_err(|_error| file.damaged(at))?;
-            if let Some(record) = record {
+        let wanted = |offset, time| offset >= offsets.log_start_offset && time >= timestamp;
+        for segment in &segments {
+            let position = self.last_row(partition, segment, &rows, timestamp);
+            let file = self.open(segment)?;
+            if let Some(record) = file.first_record(position, timestamp, wanted)? {
                 return Ok((record.0 < offsets.high_watermark).then_some(record));
             }
-            position = at + crate::codec::position(header.size_in_bytes());
         }
+        Ok(None)
     }
 
     /// The first record with the largest timestamp.
@@ -219,6 +222,25 @@ impl OpenSegment {
         Ok(None)
     }
 
+    /// The first record from `position` on that is wanted; none is before `timestamp`.
+    fn first_record(
+        &self,
+        mut position: u64,
+        timestamp: TimestampMs,
+        wanted: impl Fn(Offset, TimestampMs) -> bool,
+    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
+        loop {
+            let found = self.find(position, |header| header.max_timestamp >= timestamp)?;
+            let Some((at, header)) = found else { return Ok(None) };
+            let batch = self.load(at, header.size_in_bytes())?;
+            let record = first_record(&batch, &wanted).map_err(|_error| self.damaged(at))?;
+            if record.is_some() {
+                return Ok(record);
+            }
+            position = at + crate::codec::position(header.size_in_bytes());
+        }
+    }
+
     fn damaged(&self, position: u64) -> ReadError {
         ReadError::Damaged { path: self.path.clone(), position }
     }
@@ -259,6 +281,16 @@ impl OpenSegment {
         }
         bytes.truncate(end);
         Ok(Bytes::from(bytes))
+    }
+}
+
+/// The file was deleted between looking it up and opening it, unless it is missing.
+fn gone(partition: &Partition, from: Offset, error: io::Error) -> ReadError {
+    let snapshot = partition.published().offsets;
+    if from < snapshot.log_start_offset {
+        ReadError::OffsetOutOfRange(snapshot)
+    } else {
+        ReadError::Io(error)
     }
 }
 

@@ -101,9 +101,13 @@ impl Recovery<'_> {
         let (scan, records) = self.follow_ring()?;
         let mut catalogue = self.checkpointed_catalogue()?;
         let mut deleted = BTreeSet::new();
+        let mut starts = HashMap::new();
         for record in records {
             if let Record::Deleted { id } = &record {
                 deleted.insert(*id);
+            }
+            if let Record::LogStart { partition, offset } = &record {
+                starts.insert(*partition, *offset);
             }
             catalogue.replay(record);
         }
@@ -126,6 +130,11 @@ impl Recovery<'_> {
         for (id, entry) in &mut entries {
             if mutant::is(Mutant::ForgetProducers) {
                 entry.log.producers = Producers::default();
+            }
+            if let Some(start) = starts.get(id) {
+                entry.log_start = *start;
+                self.written.rolled.extend(entry.roll_if_emptied());
+                self.written.touched.insert(*id);
             }
             // Nobody waits yet.
             drop(entry.publish());

@@ -32,6 +32,22 @@ pub(crate) fn base_of(name: &str, extension: &str) -> Option<Offset> {
     (digits.len() == 20).then(|| digits.parse().ok().map(Offset)).flatten()
 }
 
+/// Removes the log files in front of `first` and what is written beside them, all but the newest
+/// `.meta`: it knows the producers.
+pub(crate) fn remove_in_front(disk: &dyn Disk, dir: &Path, first: Offset) -> io::Result<()> {
+    let mut metas = Vec::new();
+    for name in disk.list(dir)? {
+        if base_of(&name, "log").is_some_and(|base| base < first) {
+            disk.remove_file(&dir.join(name))?;
+        } else if base_of(&name, "meta").is_some_and(|base| base < first) {
+            metas.push(name);
+        }
+    }
+    // Names are sorted, and all are 20 digits long.
+    metas.pop();
+    metas.iter().try_for_each(|name| disk.remove_file(&dir.join(name)))
+}
+
 /// A log file by its place. It stays open between uses until [`SegmentFile::rest`].
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
@@ -39,11 +55,18 @@ pub(crate) struct SegmentFile {
     pub(crate) dir: PathBuf,
     open: Mutex<Option<Arc<dyn DiskFile>>>,
     used: AtomicBool,
+    retired: AtomicBool,
 }
 
 impl SegmentFile {
     pub(crate) fn new(dir: PathBuf, base: Offset) -> Arc<Self> {
-        Arc::new(Self { base, dir, open: Mutex::new(None), used: AtomicBool::new(false) })
+        Arc::new(Self {
+            base,
+            dir,
+            open: Mutex::new(None),
+            used: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -58,6 +81,9 @@ impl SegmentFile {
         let mut held = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = held.as_ref() {
             return Ok(Arc::clone(file));
+        }
+        if self.retired.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::NotFound.into());
         }
         let file = open(&self.path())?;
         *held = Some(Arc::clone(&file));
@@ -84,6 +110,12 @@ impl SegmentFile {
                 Err(io::ErrorKind::NotFound.into())
             }
         })
+    }
+
+    /// Closes the file for good: its place is no longer its own. Who has it open keeps it.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Closes the file unless it was used since the last call. Nothing unsynced may be in it.

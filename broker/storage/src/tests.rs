@@ -1,6 +1,7 @@
 //! The engine as its callers see it, on this machine's disk.
 
 mod basics;
+mod cleaning;
 mod crashes;
 mod map;
 mod sim;

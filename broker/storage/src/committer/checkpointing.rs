@@ -28,7 +28,10 @@ impl Committer {
         let mut woken = Vec::new();
         for id in &partitions {
             let Some(entry) = self.entries.get_mut(id) else { continue };
+            self.uncovered.rolled.extend(entry.roll_if_emptied());
             woken.append(&mut entry.publish());
+            // Files are deleted by the checkpoint that knows the new start.
+            self.checkpoint_wanted |= entry.partition.published().has_deletable(entry.log.segment);
             self.logs.insert(*id, entry.end());
             self.uncovered.touched.insert(*id);
         }

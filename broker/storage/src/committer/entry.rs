@@ -35,6 +35,8 @@ pub(crate) struct Entry {
     pub(crate) partition: Arc<Partition>,
     pub(crate) settings: TopicSettings,
     pub(crate) log: LogState,
+    /// Records in front of it are no more; ahead of what is published as all the rest.
+    pub(crate) log_start: Offset,
     /// The file that is written to; none before the first batch.
     pub(crate) file: Option<Arc<SegmentFile>>,
     pub(crate) fresh: Fresh,
@@ -54,7 +56,8 @@ pub(crate) struct Place {
 impl Entry {
     pub(crate) fn new(partition: Arc<Partition>, settings: TopicSettings) -> Self {
         let (log, fresh) = (LogState::default(), Fresh::default());
-        Self { partition, settings, log, file: None, fresh }
+        let log_start = partition.published().offsets.log_start_offset;
+        Self { partition, settings, log, log_start, file: None, fresh }
     }
 
     /// Whether the batch begins a new file.
@@ -70,9 +73,9 @@ impl Entry {
     pub(crate) fn append(&mut self, header: &BatchHeader, marker: Option<Marker>) -> Place {
         let rolled = if self.must_roll(header) { self.roll() } else { None };
         let position = self.log.position;
-        let (file, created) = self.file();
+        let file = self.file();
         self.apply(header, marker);
-        Place { file, position, created, rolled }
+        Place { file, position, created: position == 0, rolled }
     }
 
     /// Takes note of a batch at the end of the file.
@@ -82,16 +85,16 @@ impl Entry {
         self.fresh.aborted.extend(effects.aborted);
     }
 
-    /// The file that is written to, and whether it is new.
-    pub(crate) fn file(&mut self) -> (Arc<SegmentFile>, bool) {
+    /// The file that is written to.
+    pub(crate) fn file(&mut self) -> Arc<SegmentFile> {
         if let Some(file) = &self.file {
-            return (Arc::clone(file), false);
+            return Arc::clone(file);
         }
         let file = SegmentFile::new(self.partition.dir.clone(), self.log.segment);
         let max_timestamp = TimestampMs::NONE;
         self.fresh.segments.push(Segment { file: Arc::clone(&file), max_timestamp, length: 0 });
         self.file = Some(Arc::clone(&file));
-        (file, true)
+        file
     }
 
     /// Ends the file. The next batch begins another.
@@ -104,6 +107,12 @@ impl Entry {
         let rolled = self.file.take().map(|file| Rolled { file, state: self.log.clone() });
         self.log.roll();
         rolled
+    }
+
+    /// Ends the file if the log's start is its end: then the whole file can go.
+    pub(crate) fn roll_if_emptied(&mut self) -> Option<Rolled> {
+        let emptied = self.log.position > 0 && self.log_start == self.log.next_offset;
+        if emptied { self.roll() } else { None }
     }
 
     /// Shows readers what the cycle added. Answers who waited for it.
@@ -124,29 +133,30 @@ impl Entry {
         published.rows.append(&mut fresh.rows);
         published.aborted.append(&mut fresh.aborted);
         let offsets = &mut published.offsets;
+        offsets.log_start_offset = self.log_start;
         offsets.high_watermark = self.log.next_offset;
-        offsets.last_stable_offset = self.log.last_stable_offset();
+        // A transaction may have begun with records that were deleted.
+        offsets.last_stable_offset = self.log.last_stable_offset().max(self.log_start);
         offsets.log_end_offset = self.log.next_offset;
         published.woken()
-    }
-
-    pub(crate) fn log_start_offset(&self) -> Offset {
-        self.partition.published().offsets.log_start_offset
     }
 
     /// What a checkpoint says of the log.
     pub(crate) fn end(&self) -> LogEnd {
         LogEnd {
-            log_start_offset: self.log_start_offset(),
+            log_start_offset: self.log_start,
             segment: self.log.segment,
             length: self.log.position,
             next_offset: self.log.next_offset,
         }
     }
 
-    /// A log that begins at `base` and whose files are still to be read.
-    pub(crate) fn begin_at(&mut self, base: Offset) {
-        self.log = LogState::beginning_at(base);
+    /// A log that begins at `base` and whose files are still to be read. What was in front of it
+    /// ended in the state `before`.
+    pub(crate) fn begin_at(&mut self, base: Offset, before: Option<LogState>) {
+        self.log = before.unwrap_or_default();
+        self.log.next_offset = base;
+        self.log.roll();
         self.file();
     }
 

@@ -2,16 +2,19 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use wire::{TimestampMs, TopicId, batch::BatchHeader};
+use wire::{Offset, TimestampMs, TopicId, batch::BatchHeader};
 
 use super::{Answer, Checked, Committer, Entry, Planned, answers, is_whole};
 use crate::{
-    api::{Append, AppendError, Appended, CatalogueChange, CatalogueError, Done, PartitionId},
+    api::{
+        Append, AppendError, Appended, CatalogueChange, CatalogueError, DeleteRecordsError, Done,
+        PartitionId,
+    },
     catalogue::{METADATA, Record, TopicSettings, partitions_of},
     log_scan::marker_of,
     partition::{Partition, Published},
     producer::{SeenBatch, Verdict},
-    queue::{AppendRequest, Request},
+    queue::{AppendRequest, DeleteRecords, Request},
     segment_file::partition_dir,
 };
 
@@ -45,6 +48,11 @@ impl Committer {
                 Request::Catalogue { change, done } => {
                     count -= 1;
                     self.plan_catalogue(change, done);
+                }
+                Request::DeleteRecords(DeleteRecords { partition, before, done }) => {
+                    count -= 1;
+                    let result = self.plan_log_start(partition, before);
+                    self.draft.synced.push(Answer::DeleteRecords(done, result));
                 }
             }
         }
@@ -111,7 +119,7 @@ impl Committer {
             header.max_timestamp = time;
         }
         let place = entry.append(&header, marker_of(&header, &append.batch));
-        let log_start_offset = entry.log_start_offset();
+        let log_start_offset = entry.log_start;
         if place.created {
             self.uncovered.dirs.insert(place.file.dir.clone());
             self.uncovered.dirs.extend(place.file.dir.parent().map(Into::into));
@@ -156,12 +164,38 @@ impl Committer {
         Ok(TopicId(uuid::Builder::from_random_bytes(bytes).into_uuid()))
     }
 
-    fn change_catalogue(&mut self, record: Record) -> Result<TopicId, CatalogueError> {
-        let id = record.topic();
+    /// Appends a record to `__cluster_metadata`.
+    fn record(&mut self, record: &Record) -> Result<(), AppendError> {
         let batch = record.to_batch(self.shared.host.clock.now());
         let append = Append { partition: METADATA, batch };
-        let header = header_of(&append).map_err(|_refused| CatalogueError::Unknown)?;
-        self.append(&append, header).map_err(|_refused| CatalogueError::Unknown)?;
+        let header = header_of(&append)?;
+        self.append(&append, header).map(|_appended| ())
+    }
+
+    /// Moves the start of a log, which never goes back. Answers where it is then.
+    fn plan_log_start(
+        &mut self,
+        id: PartitionId,
+        before: Option<Offset>,
+    ) -> Result<Offset, DeleteRecordsError> {
+        let entry = self.entries.get_mut(&id).ok_or(DeleteRecordsError::UnknownPartition)?;
+        let high_watermark = entry.partition.published().offsets.high_watermark;
+        let offset = before.unwrap_or(high_watermark);
+        if offset < Offset(0) || offset > high_watermark {
+            return Err(DeleteRecordsError::OffsetOutOfRange);
+        }
+        if offset <= entry.log_start {
+            return Ok(entry.log_start);
+        }
+        entry.log_start = offset;
+        self.draft.partitions.push(id);
+        let recorded = self.record(&Record::LogStart { partition: id, offset });
+        recorded.map(|()| offset).map_err(|_refused| DeleteRecordsError::UnknownPartition)
+    }
+
+    fn change_catalogue(&mut self, record: Record) -> Result<TopicId, CatalogueError> {
+        let id = record.topic();
+        self.record(&record).map_err(|_refused| CatalogueError::Unknown)?;
         if let Record::Deleted { id } = &record {
             self.forget_topic(*id);
         }
@@ -233,7 +267,7 @@ fn duplicate(entry: &Entry, seen: &SeenBatch) -> Appended {
     Appended {
         base_offset: seen.base_offset,
         log_append_time,
-        log_start_offset: entry.log_start_offset(),
+        log_start_offset: entry.log_start,
         duplicate: true,
     }
 }

@@ -15,7 +15,8 @@ use crate::{
     journal::checkpoint::LogEnd,
     keeper::{LogRow, Meta, encode_log_row},
     log_scan::{marker_in, scan_headers},
-    segment_file::{base_of, file_name, partition_dir},
+    log_state::LogState,
+    segment_file::{SegmentFile, base_of, file_name, partition_dir, remove_in_front},
 };
 
 /// Why the logs cannot be loaded.
@@ -127,6 +128,10 @@ impl Recovery<'_> {
         let disk = self.host.disk.as_ref();
         let path = partition_dir(&self.dir.paths.topics, id).join(file_name(end.segment, "log"));
         if !disk.exists(&path) {
+            // A log whose records were all deleted has no file until the next is appended.
+            if end.length == 0 {
+                return Ok(());
+            }
             return Err(Damage::Missing(path).into());
         }
         let file = at(&path, disk.open(&path, Open::Write))?;
@@ -164,7 +169,8 @@ impl Recovery<'_> {
     /// from the `.meta` files and the last file.
     fn load(&mut self, map: &Map, entry: &mut Entry, end: &LogEnd) -> Result<(), LoadError> {
         let id = entry.partition.id;
-        let bases = self.bases(id)?;
+        let (bases, before) = self.remove_deleted(entry, end)?;
+        let first = bases.first().copied().unwrap_or(end.segment);
         let row = at(&self.dir.paths.map, map.log(id))?.and_then(|row| LogRow::decode(&row));
         let mut full = Vec::new();
         let known = row.is_some();
@@ -173,15 +179,16 @@ impl Recovery<'_> {
             Some(row) if row.state.next_offset > end.next_offset => {
                 return Err(LoadError::MapAhead);
             }
-            Some(row) => {
-                current = row.state.next_offset == end.next_offset;
+            Some(mut row) => {
+                let known = row.full.len();
+                row.full.retain(|(base, ..)| *base >= first);
+                row.mapped_aborted = row.mapped_aborted.filter(|marker| *marker >= first);
+                current = row.state.next_offset == end.next_offset && row.full.len() == known;
+                at(&self.dir.paths.map, map.trim(id, first))?;
                 entry.begin(row.state, &row.full, row.mapped_aborted);
                 full = row.full;
             }
-            None => {
-                let first = bases.first().copied().unwrap_or(end.segment);
-                entry.begin_at(first);
-            }
+            None => entry.begin_at(first, before),
         }
         for base in bases.into_iter().filter(|base| *base <= end.segment) {
             if base < entry.log.segment {
@@ -200,11 +207,38 @@ impl Recovery<'_> {
             let path = entry.partition.dir.join(file_name(end.segment, "log"));
             return Err(Damage::BadBatch { path, position: entry.log.position }.into());
         }
-        entry.partition.published().offsets.log_start_offset = end.log_start_offset;
+        entry.log_start = end.log_start_offset;
         if map.keeps() && !(known && current) {
             at(&self.dir.paths.map, entry.move_rows(map, &full))?;
         }
         Ok(())
+    }
+
+    /// Removes the files wholly in front of the checkpoint's log start, as the keeper would have.
+    /// Answers the bases of the others, and the state at the end of what is gone.
+    fn remove_deleted(
+        &self,
+        entry: &Entry,
+        end: &LogEnd,
+    ) -> Result<(Vec<Offset>, Option<LogState>), OpenError> {
+        let mut bases = self.bases(entry.partition.id)?;
+        let dir = &entry.partition.dir;
+        let disk = self.host.disk.as_ref();
+        let start = end.log_start_offset;
+        let holds_start = bases.iter().chain([&end.segment]).rfind(|base| **base <= start);
+        let Some(first) = holds_start.copied().filter(|first| *first > Offset(0)) else {
+            return Ok((bases, None));
+        };
+        bases.retain(|base| *base >= first);
+        match remove_in_front(disk, dir, first) {
+            Err(error) if !is_not_found(&error) => return at(dir, Err(error)),
+            _ => {}
+        }
+        let names = disk.list(dir).unwrap_or_default();
+        let newest = names.iter().filter_map(|name| base_of(name, "meta")).rfind(|it| *it < first);
+        let meta = newest.map(|base| Meta::read(disk, &SegmentFile::new(dir.clone(), base)));
+        let meta = at(dir, meta.transpose())?.flatten();
+        Ok((bases, meta.map(|meta| meta.state)))
     }
 
     fn has_meta(&self, entry: &Entry, full: Option<&(Offset, u64, wire::TimestampMs)>) -> bool {
@@ -216,7 +250,7 @@ impl Recovery<'_> {
     /// Takes in a file from where the state stands, up to its end or the checkpoint's.
     fn read_file(&self, entry: &mut Entry, base: Offset, end: &LogEnd) -> Result<(), LoadError> {
         let disk = self.host.disk.as_ref();
-        let (file, _) = entry.file();
+        let file = entry.file();
         let path = file.path();
         if entry.log.segment != base {
             return Err(Damage::BadBatch { path, position: 0 }.into());

@@ -53,12 +53,12 @@ impl Recovery<'_> {
             let rolled = entry.roll();
             self.written.rolled.extend(rolled);
         }
-        let (file, created) = entry.file();
+        let file = entry.file();
         let path = file.path();
         if extent.segment != entry.log.segment || extent.position != entry.log.position {
             return Err(Damage::BadBatch { path, position: extent.position }.into());
         }
-        if created {
+        if extent.position == 0 {
             let topic = file.dir.parent().map(std::path::Path::to_path_buf);
             self.written.dirs.extend(topic.into_iter().chain([file.dir.clone()]));
             self.written.dirs.insert(self.dir.paths.topics.clone());

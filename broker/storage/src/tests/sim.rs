@@ -3,15 +3,15 @@
 mod disk;
 mod world;
 
-pub(super) use disk::{Crash, SimDisk};
-pub(super) use world::World;
+pub(in crate::tests) use disk::{Crash, SimDisk};
+pub(in crate::tests) use world::World;
 
 /// Randomness that a seed decides (xorshift).
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub(in crate::tests) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::tests) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 

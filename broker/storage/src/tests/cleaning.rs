@@ -1,0 +1,5 @@
+//! Records that are deleted: which, when their space is back, and what a crash leaves.
+
+mod crashes;
+mod deletion;
+mod lab;
