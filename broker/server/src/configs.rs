@@ -206,9 +206,16 @@ pub(crate) fn effective_number(catalogue: &Catalogue, topic: &Topic, name: &str)
 
 /// Whether the topic's records need keys.
 pub(crate) fn is_compacted(catalogue: &Catalogue, topic: &Topic) -> bool {
-    effective(catalogue, topic, "cleanup.policy")
-        .split(',')
-        .any(|policy| policy.trim() == "compact")
+    has_policy(catalogue, topic, "compact")
+}
+
+/// Whether records may be deleted that nothing has replaced.
+pub(crate) fn is_deleted_by_age(catalogue: &Catalogue, topic: &Topic) -> bool {
+    has_policy(catalogue, topic, "delete")
+}
+
+fn has_policy(catalogue: &Catalogue, topic: &Topic, wanted: &str) -> bool {
+    effective(catalogue, topic, "cleanup.policy").split(',').any(|policy| policy.trim() == wanted)
 }
 
 /// What the broker itself is set to, beside the defaults that it gives to topics: name, type,

@@ -54,6 +54,7 @@ pub(crate) const APIS: &[Api] = &[
     handlers::api_versions::API,
     handlers::create_topics::API,
     handlers::delete_topics::API,
+    handlers::delete_records::API,
     handlers::offset_for_leader_epoch::API,
     handlers::describe_configs::API,
     handlers::alter_configs::API,

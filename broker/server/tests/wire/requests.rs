@@ -7,6 +7,9 @@ use kafka_protocol::messages::add_partitions_to_txn_request::{
 use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
@@ -35,14 +38,14 @@ use kafka_protocol::messages::txn_offset_commit_request::{
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiKey,
     ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeTopicPartitionsRequest, EndTxnRequest, FetchRequest,
-    FindCoordinatorRequest, GroupId, HeartbeatRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-    ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    ProducerId, RequestKind, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
-    TopicName, TransactionalId, TxnOffsetCommitRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeTopicPartitionsRequest, EndTxnRequest,
+    FetchRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, ProducerId, RequestKind, SaslAuthenticateRequest, SaslHandshakeRequest,
+    SyncGroupRequest, TopicName, TransactionalId, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -106,6 +109,15 @@ pub(crate) fn fetch(
         .with_topics(vec![wanted]);
     let request = if version < 15 { request.with_replica_id(BrokerId(-1)) } else { request };
     RequestKind::Fetch(if version >= 7 { request.with_session_epoch(-1) } else { request })
+}
+
+/// Deletes what is in front of an offset of partition 0.
+pub(crate) fn delete_records(topic: &str, offset: i64) -> RequestKind {
+    let partition = DeleteRecordsPartition::default().with_offset(offset);
+    let topic =
+        DeleteRecordsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
+    let request = DeleteRecordsRequest::default().with_topics(vec![topic]);
+    RequestKind::DeleteRecords(request.with_timeout_ms(10_000))
 }
 
 /// A request of this API and version about the topic `t`.
@@ -192,6 +204,7 @@ fn admin(key: ApiKey, version: i16, topic: (&str, Uuid)) -> Option<RequestKind> 
                 CreateTopicsRequest::default().with_topics(vec![topic(gone), topic(name)]),
             )
         }
+        ApiKey::DeleteRecords => delete_records(topic.0, -1),
         ApiKey::DeleteTopics if version >= 6 => {
             let by_name = |name| DeleteTopicState::default().with_name(Some(name));
             let by_id = DeleteTopicState::default().with_topic_id(Uuid::from_u128(7));

@@ -13,7 +13,7 @@ use wire::ErrorCode;
 
 use crate::client::{Client, Running};
 use crate::every_version::topic_id;
-use crate::requests::{text, topic_name};
+use crate::requests::{self, text, topic_name};
 
 fn create(client: &mut Client, topics: Vec<CreatableTopic>) -> Vec<ErrorCode> {
     let request = RequestKind::CreateTopics(CreateTopicsRequest::default().with_topics(topics));
@@ -172,4 +172,36 @@ fn configurations_are_set_appended_to_subtracted_from_and_deleted() {
     assert_eq!(config(&mut client, "retention.ms"), ("77".to_owned(), 1));
     assert_eq!(alter(&mut client, "nonsense", set, "1"), ErrorCode::INVALID_CONFIG);
     assert_eq!(alter(&mut client, "retention.ms", 9, "1"), ErrorCode::INVALID_REQUEST);
+}
+
+#[test]
+fn records_are_deleted_only_where_age_may_delete_them() {
+    let broker = Running::start();
+    let mut client = broker.client();
+    let id = topic_id(&mut client, "t");
+    let mut delete = |topic: &str, offset| {
+        let request = requests::delete_records(topic, offset);
+        let ResponseKind::DeleteRecords(told) = client.call(ApiKey::DeleteRecords, 2, &request)
+        else {
+            panic!("another response");
+        };
+        let partition = &told.topics[0].partitions[0];
+        (ErrorCode(partition.error_code), partition.low_watermark)
+    };
+    let produced = requests::produce(9, ("t", id), -1, requests::batch(5, &["a", "b", "c"]));
+    broker.client().call(ApiKey::Produce, 9, &produced);
+    assert_eq!(delete("t", 4), (ErrorCode::OFFSET_OUT_OF_RANGE, -1));
+    assert_eq!(delete("t", -2), (ErrorCode::OFFSET_OUT_OF_RANGE, -1));
+    assert_eq!(delete("t", 2), (ErrorCode::NONE, 2));
+    assert_eq!(delete("t", 1), (ErrorCode::NONE, 2));
+    assert_eq!(delete("t", -1), (ErrorCode::NONE, 3));
+    assert_eq!(delete("none", 0), (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1));
+    assert_eq!(delete("__consumer_offsets", 0), (ErrorCode::INVALID_TOPIC_EXCEPTION, -1));
+    let fetched =
+        broker.client().call(ApiKey::Fetch, 12, &requests::fetch(12, ("t", id), 2, (0, 99, 0)));
+    let ResponseKind::Fetch(fetched) = fetched else { panic!("another response") };
+    let partition = &fetched.responses[0].partitions[0];
+    assert_eq!(ErrorCode(partition.error_code), ErrorCode::OFFSET_OUT_OF_RANGE);
+    assert_eq!(alter(&mut broker.client(), "cleanup.policy", 0, "compact"), ErrorCode::NONE);
+    assert_eq!(delete("t", -1), (ErrorCode::POLICY_VIOLATION, -1));
 }

@@ -27,6 +27,7 @@ pub(super) const SHAPES: &[Shape] = &[
     Shape { api_key: 18, flexible: 3, fields: API_VERSIONS },
     Shape { api_key: 19, flexible: 5, fields: CREATE_TOPICS },
     Shape { api_key: 20, flexible: 4, fields: DELETE_TOPICS },
+    Shape { api_key: 21, flexible: 2, fields: DELETE_RECORDS },
     Shape { api_key: 22, flexible: 2, fields: INIT_PRODUCER_ID },
     Shape { api_key: 23, flexible: 4, fields: OFFSET_FOR_LEADER_EPOCH },
     Shape { api_key: 24, flexible: 3, fields: ADD_PARTITIONS_TO_TXN },
@@ -335,6 +336,27 @@ const DELETE_TOPICS: &[Field] = &[
         Array(&Struct(&[field("name", 6, LAST, Text), field("topic_id", 6, LAST, Fixed(16))])),
     ),
     field("topic_names", 0, 5, Array(&Text)),
+    field("timeout_ms", 0, LAST, Fixed(4)),
+];
+
+const DELETE_RECORDS: &[Field] = &[
+    field(
+        "topics",
+        0,
+        LAST,
+        Array(&Struct(&[
+            field("name", 0, LAST, Text),
+            field(
+                "partitions",
+                0,
+                LAST,
+                Array(&Struct(&[
+                    field("partition_index", 0, LAST, Fixed(4)),
+                    field("offset", 0, LAST, Fixed(8)),
+                ])),
+            ),
+        ])),
+    ),
     field("timeout_ms", 0, LAST, Fixed(4)),
 ];
 
