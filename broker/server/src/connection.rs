@@ -4,13 +4,15 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
-use tokio::io::AsyncWriteExt;
+use storage::FileSlice;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -21,11 +23,16 @@ use crate::context::{Broker, Context};
 use crate::dispatch::{APIS, Body, Failure, Piece, Reply, Request};
 use crate::frame::{self, Frame, FrameReader, ReadError, RequestMemory};
 use crate::handlers::{api_versions, sasl_authenticate};
+use crate::tasks;
 
 /// Answers that wait for their turn or for something to happen.
 const PENDING_REPLIES: usize = 32;
 /// At most this many pieces go into one write.
 const MAX_SLICES: usize = 64;
+/// Records of so many bytes or more go from the page cache to the socket without a copy here.
+const SENT_FROM_BYTES: usize = 32 << 10;
+/// So much is sent at a time: as much is also held in memory of what comes from a cold file.
+const FILE_STEP_BYTES: usize = 256 << 10;
 
 /// Why a connection ended, other than by the client's wish.
 #[derive(Debug, thiserror::Error)]
@@ -218,16 +225,65 @@ async fn write_pieces(
     limit: Duration,
 ) -> Result<(), Ended> {
     let mut ready = VecDeque::from([head]);
+    let mut ready_bytes = 0;
     for piece in body.0 {
+        ready_bytes += piece.len();
+        if ready_bytes >= FILE_STEP_BYTES {
+            write_all(socket, &mut ready, limit).await?;
+            ready_bytes = 0;
+        }
         match piece {
             Piece::Bytes(bytes) => ready.push_back(bytes),
-            Piece::File(slice) => {
+            // A short one costs fewer calls when it goes out together with what is around it.
+            Piece::File(slice)
+                if slice.length < SENT_FROM_BYTES && slice.is_cached(0, slice.length) =>
+            {
                 ready.push_back(slice.load().map_err(Ended::Log)?);
+            }
+            Piece::File(slice) => {
                 write_all(socket, &mut ready, limit).await?;
+                send_file(socket, &slice, limit).await?;
             }
         }
     }
     write_all(socket, &mut ready, limit).await
+}
+
+/// Sends records from the page cache, and what is not there by way of a thread that may wait for
+/// the disk.
+async fn send_file(
+    socket: &mut WriteHalf<'_>,
+    slice: &FileSlice,
+    limit: Duration,
+) -> Result<(), Ended> {
+    let mut sent = 0;
+    while sent < slice.length {
+        let stream: &TcpStream = socket.as_ref();
+        let length = FILE_STEP_BYTES.min(slice.length - sent);
+        let step = if slice.is_cached(sent, length) {
+            let by_kernel = || slice.send_part(stream.as_fd(), sent, length);
+            match timeout(limit, stream.async_io(Interest::WRITABLE, by_kernel)).await {
+                // The file cannot have become shorter.
+                Ok(Ok(0)) => return Err(Ended::Log(std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::Unsupported => None,
+                Ok(Ok(step)) => Some(step),
+                Ok(Err(error)) => return Err(Ended::Write(error)),
+                Err(_elapsed) => return Err(Ended::WriteTimeout),
+            }
+        } else {
+            None
+        };
+        if let Some(step) = step {
+            sent += step;
+            continue;
+        }
+        let cold = slice.clone();
+        let load = move || cold.load_part(sent, length);
+        let bytes = tasks::waiting_for_disk(load).await.map_err(Ended::Log)?;
+        write_all(socket, &mut VecDeque::from([bytes]), limit).await?;
+        sent += length;
+    }
+    Ok(())
 }
 
 async fn write_all(

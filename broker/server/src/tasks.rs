@@ -1,6 +1,8 @@
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 
 /// The only place where tasks start: named, and joined when their owner ends.
@@ -50,6 +52,20 @@ impl Tasks {
             self.set.shutdown().await;
         }
     }
+}
+
+/// How many reads wait for the disk at a time. They compete with the journal for it, so a reader of
+/// old records gets its share and no more.
+static DISK_WAITS: Semaphore = Semaphore::const_new(2);
+
+/// Does something that may wait for the disk in a thread where nothing else waits for it.
+pub(crate) async fn waiting_for_disk<T: Send + 'static>(
+    read: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let permit = DISK_WAITS.acquire().await.map_err(io::Error::other)?;
+    let outcome = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?;
+    drop(permit);
+    outcome
 }
 
 struct Vital(&'static str);

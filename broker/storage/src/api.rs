@@ -1,9 +1,16 @@
 //! What the broker may ask of the storage engine.
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, io, os::fd::BorrowedFd, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use wire::{Offset, PartitionIndex, ProducerId, TimestampMs, TopicId};
+
+use crate::{
+    codec::position,
+    host::{DiskFile, read_exact},
+};
 
 /// Where the data lies and how large its pieces are.
 #[derive(Clone, Debug)]
@@ -181,18 +188,43 @@ pub struct AbortedTransaction {
     pub first_offset: Offset,
 }
 
-/// Whole batches of one file.
+/// Whole batches of one file, which is read only when they are needed.
 #[derive(Clone, Debug)]
 pub struct FileSlice {
     /// In bytes.
     pub length: usize,
-    pub(crate) bytes: Bytes,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) position: u64,
 }
 
 impl FileSlice {
-    /// The bytes.
+    /// All bytes.
     pub fn load(&self) -> io::Result<Bytes> {
-        Ok(self.bytes.clone())
+        self.load_part(0, self.length)
+    }
+
+    /// `length` bytes from `start` on.
+    pub fn load_part(&self, start: usize, length: usize) -> io::Result<Bytes> {
+        let mut bytes = vec![0; length.min(self.length.saturating_sub(start))];
+        read_exact(self.file.as_ref(), &mut bytes, self.position + position(start))?;
+        Ok(Bytes::from(bytes))
+    }
+
+    /// Whether these bytes can most likely be read without waiting for the disk.
+    pub fn is_cached(&self, start: usize, length: usize) -> bool {
+        self.file.is_cached(self.position + position(start), length)
+    }
+
+    /// Sends up to `length` bytes from `start` on to a socket, from the page cache. Answers how
+    /// many; `Unsupported` where that cannot be done.
+    pub fn send_part(
+        &self,
+        socket: BorrowedFd<'_>,
+        start: usize,
+        length: usize,
+    ) -> io::Result<usize> {
+        let length = length.min(self.length.saturating_sub(start));
+        self.file.send_to(socket, self.position + position(start), length)
     }
 }
 

@@ -320,7 +320,9 @@ impl Committer {
         let mut buffer = std::mem::replace(&mut self.buffer, AlignedBuffer::zeroed(0));
         let length = seal(&mut buffer, header, &extents, &self.origin.secret);
         let buffer = Arc::new(buffer);
-        self.writer.start(Job { buffer: Arc::clone(&buffer), pieces });
+        self.writer
+            .start(Job::new(Arc::clone(&buffer), pieces))
+            .map_err(|error| ("a log cannot be written", error))?;
         let bytes = buffer.bytes().get(..length).unwrap_or_default();
         self.ring
             .write(header.number, bytes)

@@ -133,13 +133,15 @@ impl Map {
             .transpose()
     }
 
-    /// The rows of the file that begins at `base`, in order, as long as they can be read.
+    /// The rows from `from` on of the file that begins at `base`, in order, as long as they can be
+    /// read.
     pub(crate) fn rows(
         &self,
         partition: PartitionId,
+        from: Offset,
         base: Offset,
     ) -> impl Iterator<Item = Row> + use<> {
-        let rows = self.0.as_ref().map(|trees| trees.rows.range(key(partition, base)..));
+        let rows = self.0.as_ref().map(|trees| trees.rows.range(key(partition, from)..));
         let own = prefix(partition);
         rows.into_iter()
             .flatten()

@@ -25,8 +25,9 @@ use crate::{
     log_writer::LogWriter,
     partition::Partition,
     queue::{AppendRequest, DeleteRecords, Queue, Request},
-    read::Reading,
+    read::{Patience, Reading},
     recovery::{Recovered, recover},
+    segment_file::{MAX_OPEN_FOR_READING, OpenFiles},
     shared::{Observer, Shared},
 };
 
@@ -79,6 +80,7 @@ pub(crate) fn open(
         jobs: Jobs::default(),
         map,
         partitions: RwLock::new(partitions),
+        open_files: OpenFiles::new(MAX_OPEN_FOR_READING),
         catalogue: RwLock::new(Arc::new(catalogue)),
         checkpoint: AtomicU64::new(recovered.origin.checkpoint),
         has_reserve: AtomicBool::new(recovered.has_reserve),
@@ -214,6 +216,18 @@ impl Storage {
         self.reading().read(self.partition(partition)?.as_ref(), from, limit)
     }
 
+    /// Like [`Storage::read`], but fails with [`std::io::ErrorKind::WouldBlock`] where it would
+    /// have to wait for the disk.
+    pub fn try_read(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        limit: ReadLimit,
+    ) -> Result<ReadResult, ReadError> {
+        let reading = Reading { patience: Patience::None, ..self.reading() };
+        reading.read(self.partition(partition)?.as_ref(), from, limit)
+    }
+
     /// How far the partition has got.
     pub fn offsets(&self, partition: PartitionId) -> Option<LogOffsetSnapshot> {
         Some(self.0.shared.partition(partition)?.published().offsets)
@@ -260,6 +274,6 @@ impl Storage {
     }
 
     fn reading(&self) -> Reading<'_> {
-        Reading { disk: self.0.shared.host.disk.as_ref(), map: &self.0.shared.map }
+        Reading::of(&self.0.shared)
     }
 }

@@ -2,7 +2,7 @@
 
 mod real;
 
-use std::{fmt, io, path::Path, sync::Arc, time::Duration};
+use std::{fmt, io, os::fd::BorrowedFd, path::Path, sync::Arc, time::Duration};
 
 use wire::TimestampMs;
 
@@ -74,6 +74,20 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn len(&self) -> io::Result<u64>;
     /// Reserves space without writing it.
     fn allocate(&self, length: u64) -> io::Result<()>;
+    /// Whether a read of this range would most likely not wait for the disk.
+    fn is_cached(&self, _position: u64, _length: usize) -> bool {
+        true
+    }
+    /// Writes up to `length` bytes from `position` on to a socket, without passing them through
+    /// this process, and answers how many; `Unsupported` where that cannot be done.
+    fn send_to(
+        &self,
+        _socket: BorrowedFd<'_>,
+        _position: u64,
+        _length: usize,
+    ) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Time.

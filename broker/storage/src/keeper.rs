@@ -201,7 +201,7 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
         files.extend(unless_gone(meta::write(disk, rolled))?);
     }
     for file in plan.files.values() {
-        files.extend(unless_gone(file.for_reading(disk))?);
+        files.extend(unless_gone(file.for_syncing(disk))?);
     }
     disk.sync_files(&files)?;
     for dir in &plan.dirs {

@@ -5,6 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
@@ -27,17 +28,23 @@ pub(crate) struct Piece {
     pub(crate) range: Range<usize>,
 }
 
-/// All writes of a cycle.
+/// All writes of a cycle. Whoever has time takes the next.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) buffer: Arc<AlignedBuffer>,
-    pub(crate) pieces: Vec<Piece>,
+    buffer: Arc<AlignedBuffer>,
+    pieces: Vec<Piece>,
+    next: AtomicUsize,
 }
 
 impl Job {
+    pub(crate) fn new(buffer: Arc<AlignedBuffer>, pieces: Vec<Piece>) -> Self {
+        Self { buffer, pieces, next: AtomicUsize::new(0) }
+    }
+
+    /// Writes what nobody has begun to write.
     fn run(&self, disk: &dyn Disk) -> io::Result<()> {
         let bytes = self.buffer.bytes();
-        for piece in &self.pieces {
+        while let Some(piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let file = piece.file.for_writing(disk)?;
             file.write_at(bytes.get(piece.range.clone()).unwrap_or_default(), piece.position)?;
         }
@@ -54,12 +61,12 @@ impl Job {
 pub(crate) struct LogWriter {
     disk: Arc<dyn Disk>,
     thread: Option<Thread>,
-    /// The outcome of a small job, or that the thread has one to tell.
-    outcome: Option<io::Result<()>>,
+    /// What was begun, and whether the thread has been told of it.
+    job: Option<(Arc<Job>, bool)>,
 }
 
 struct Thread {
-    jobs: SyncSender<Job>,
+    jobs: SyncSender<Arc<Job>>,
     outcomes: Receiver<io::Result<()>>,
     running: Box<dyn Running>,
 }
@@ -76,12 +83,12 @@ impl LogWriter {
     /// Writes in the caller's thread.
     #[cfg(test)]
     pub(crate) fn inline(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, thread: None, outcome: None }
+        Self { disk, thread: None, job: None }
     }
 
-    /// Writes in a thread of its own.
+    /// Writes in a thread of its own, which the caller helps once it waits for it.
     pub(crate) fn threaded(host: &Host) -> io::Result<Self> {
-        let (jobs, taken) = sync_channel::<Job>(1);
+        let (jobs, taken) = sync_channel::<Arc<Job>>(1);
         let (tell, outcomes) = sync_channel(1);
         let disk = Arc::clone(&host.disk);
         let body = move || {
@@ -96,29 +103,31 @@ impl LogWriter {
         };
         let running = host.threads.spawn("ottla-log", Box::new(body))?;
         let disk = Arc::clone(&host.disk);
-        Ok(Self { disk, thread: Some(Thread { jobs, outcomes, running }), outcome: None })
+        Ok(Self { disk, thread: Some(Thread { jobs, outcomes, running }), job: None })
     }
 
     /// Begins a job; it has ended when [`LogWriter::finish`] returns.
-    pub(crate) fn start(&mut self, job: Job) {
-        match &self.thread {
-            Some(thread) if !job.is_small() => {
-                if thread.jobs.send(job).is_err() {
-                    self.outcome = Some(Err(io::ErrorKind::BrokenPipe.into()));
-                }
-            }
-            _ => self.outcome = Some(job.run(self.disk.as_ref())),
+    pub(crate) fn start(&mut self, job: Job) -> io::Result<()> {
+        let job = Arc::new(job);
+        let thread = self.thread.as_ref().filter(|_| !job.is_small());
+        if let Some(thread) = thread {
+            let sent = thread.jobs.send(Arc::clone(&job));
+            sent.map_err(|_ended| io::Error::from(io::ErrorKind::BrokenPipe))?;
         }
+        self.job = Some((job, thread.is_some()));
+        Ok(())
     }
 
+    /// Writes what is left and waits for what the thread is writing.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        match (self.outcome.take(), &self.thread) {
-            (Some(outcome), _) => outcome,
-            (None, Some(thread)) => {
-                thread.outcomes.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
-            }
-            (None, None) => Ok(()),
+        let Some((job, is_shared)) = self.job.take() else { return Ok(()) };
+        let own = job.run(self.disk.as_ref());
+        drop(job);
+        if let Some(thread) = self.thread.as_ref().filter(|_| is_shared) {
+            let other = thread.outcomes.recv();
+            other.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
         }
+        own
     }
 
     pub(crate) fn stop(self) {

@@ -2,7 +2,6 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use bytes::Bytes;
 use wire::{
     Offset, TimestampMs,
     batch::{BatchError, BatchHeader, BatchView, HEADER_BYTES, RecordLimits, records},
@@ -15,13 +14,27 @@ use crate::{
     host::{Disk, DiskFile},
     log_state::{INDEX_INTERVAL_BYTES, Row},
     partition::{Partition, Segment},
+    segment_file::OpenFiles,
+    shared::Shared,
 };
+
+/// What is read to see one header.
+const HEADER_CHUNK_BYTES: u64 = 4096;
+
+/// Whether a read waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Any,
+    None,
+}
 
 /// What a read needs beside the partition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading<'a> {
     pub(crate) disk: &'a dyn Disk,
     pub(crate) map: &'a Map,
+    pub(crate) open_files: &'a OpenFiles,
+    pub(crate) patience: Patience,
 }
 
 /// A file that is read, up to where it is published.
@@ -29,9 +42,30 @@ struct OpenSegment {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     length: u64,
+    patience: Patience,
 }
 
-impl Reading<'_> {
+/// What the end of a read depends on.
+struct Bounds<'a> {
+    partition: &'a Partition,
+    segment: Offset,
+    /// What may be read lies below.
+    upper: Offset,
+    /// The first offset that lies behind what is published of the file.
+    behind: Offset,
+    limit: ReadLimit,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn of(shared: &'a Shared) -> Self {
+        Self {
+            disk: shared.host.disk.as_ref(),
+            map: &shared.map,
+            open_files: &shared.open_files,
+            patience: Patience::Any,
+        }
+    }
+
     /// Whole batches from the one that holds `from`, out of one file.
     pub(crate) fn read(
         &self,
@@ -48,11 +82,14 @@ impl Reading<'_> {
             Isolation::ReadUncommitted => snapshot.high_watermark,
             Isolation::ReadCommitted => snapshot.last_stable_offset,
         };
-        let segment = published.segment_of(from).and_then(|index| published.segments.get(index));
+        let index = published.segment_of(from);
+        let segment = index.and_then(|index| published.segments.get(index));
         let nothing = ReadResult { slices: Vec::new(), snapshot, aborted: Vec::new() };
         let Some(segment) = segment.filter(|_| from < upper).cloned() else {
             return Ok(nothing);
         };
+        let next = index.and_then(|index| published.segments.get(index + 1));
+        let behind = next.map_or(snapshot.high_watermark, |next| next.file.base);
         let row = published.row_before(from).filter(|row| row.segment == segment.file.base);
         let mapped_aborted = published.mapped_aborted;
         drop(published);
@@ -66,19 +103,71 @@ impl Reading<'_> {
             }
             opened => opened?,
         };
-        let Some(start) = file.find(position, |header| header.last_offset() >= from)? else {
+        let Some((start, first)) = file.find(position, |_, header| header.last_offset() >= from)?
+        else {
             return Ok(nothing);
         };
-        let bytes = file.batches(start.0, &start.1, upper, limit)?;
-        let Some(last) = last_header(&bytes) else { return Ok(nothing) };
+        let bounds = Bounds { partition, segment: segment.file.base, upper, behind, limit };
+        let Some((end, next_offset)) = self.end(&file, start, &first, &bounds)? else {
+            return Ok(nothing);
+        };
         let aborted = match limit.isolation {
             Isolation::ReadUncommitted => Vec::new(),
             Isolation::ReadCommitted => {
-                self.aborted(partition, from, last.next_offset(), mapped_aborted)?
+                self.aborted(partition, from, next_offset, mapped_aborted)?
             }
         };
-        let slice = FileSlice { length: bytes.len(), bytes };
+        let slice = FileSlice { length: in_memory(end - start), file: file.file, position: start };
         Ok(ReadResult { slices: vec![slice], snapshot, aborted })
+    }
+
+    /// Where whole batches from `start` on end that lie below the upper offset and within the
+    /// limit, and the first offset behind them; none if not even the first does. The index says
+    /// where to begin to look, so that little is read of what is going to be sent.
+    fn end(
+        &self,
+        file: &OpenSegment,
+        start: u64,
+        first: &BatchHeader,
+        bounds: &Bounds<'_>,
+    ) -> Result<Option<(u64, Offset)>, ReadError> {
+        let Bounds { limit, upper, .. } = *bounds;
+        let first_bytes = first.size_in_bytes();
+        let wish = if limit.at_least_one_batch {
+            limit.max_bytes.max(first_bytes)
+        } else {
+            limit.max_bytes
+        };
+        if wish < first_bytes || first.base_offset >= upper {
+            return Ok(None);
+        }
+        let last = file.length.min(start + position(wish));
+        if start + position(first_bytes) > last {
+            return Err(file.damaged(start));
+        }
+        if last == file.length && bounds.behind <= upper {
+            return Ok(Some((file.length, bounds.behind)));
+        }
+        let row = self.last_row_up_to(bounds, first.base_offset, last);
+        let from = row.map_or(start, |row| row.position);
+        let beyond = |at: u64, header: &BatchHeader| {
+            at + position(header.size_in_bytes()) > last || header.base_offset >= upper
+        };
+        let end = file.find(from, beyond)?;
+        Ok(Some(end.map_or((file.length, bounds.behind), |(end, next)| (end, next.base_offset))))
+    }
+
+    /// The last row of the file at or before a position, of a batch after `from` that may be read.
+    fn last_row_up_to(&self, bounds: &Bounds<'_>, from: Offset, last: u64) -> Option<Row> {
+        let fits = |row: &Row| row.position <= last && row.offset < bounds.upper;
+        let published = bounds.partition.published();
+        let of_file = published.rows.iter().rev().take_while(|row| row.segment >= bounds.segment);
+        let row = of_file.filter(|row| row.segment == bounds.segment).find(|row| fits(row));
+        if let Some(row) = row.copied() {
+            return Some(row).filter(|row| row.offset > from);
+        }
+        drop(published);
+        self.map.rows(bounds.partition.id, from.plus(1), bounds.segment).take_while(fits).last()
     }
 
     /// Aborted transactions that overlap `[from, upper)`, by first offset.
@@ -181,43 +270,49 @@ impl Reading<'_> {
         let base = segment.file.base;
         let smaller = |row: &Row| row.segment == base && row.max_timestamp_before < timestamp;
         let in_memory = rows.iter().rev().find(|row| smaller(row)).copied();
-        let row =
-            in_memory.or_else(|| self.map.rows(partition.id, base).take_while(smaller).last());
+        let row = in_memory
+            .or_else(|| self.map.rows(partition.id, base, base).take_while(smaller).last());
         row.map_or(0, |row| row.position)
     }
 
     fn open(&self, segment: &Segment) -> Result<OpenSegment, ReadError> {
-        let file = segment.file.for_reading(self.disk)?;
-        Ok(OpenSegment { file, path: segment.file.path(), length: segment.length })
+        let file = segment.file.for_reading(self.disk, self.open_files)?;
+        let (path, patience) = (segment.file.path(), self.patience);
+        Ok(OpenSegment { file, path, length: segment.length, patience })
     }
 }
 
 impl OpenSegment {
-    /// The first batch from `position` on that is wanted.
+    /// The first batch from `position` on that is wanted, by its own position and header.
     fn find(
         &self,
         mut position: u64,
-        wanted: impl Fn(&BatchHeader) -> bool,
+        wanted: impl Fn(u64, &BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
         let mut chunk = Vec::new();
         let mut chunk_at = position;
+        // Most searches end at the first batch, and of large batches only the headers are looked at.
+        let mut wish = HEADER_CHUNK_BYTES;
         while position < self.length {
             let offset = in_memory(position - chunk_at);
             let mut front = chunk.get(offset..).unwrap_or_default();
             if front.len() < HEADER_BYTES {
                 chunk_at = position;
-                let first = chunk.is_empty();
-                // Most searches end at the first batch.
-                let wish = if first { 4096 } else { INDEX_INTERVAL_BYTES };
                 chunk.resize(in_memory(wish.min(self.length - position)), 0);
+                if self.patience == Patience::None && !self.file.is_cached(position, chunk.len()) {
+                    return Err(ReadError::Io(io::ErrorKind::WouldBlock.into()));
+                }
                 let read = self.file.read_at(&mut chunk, position)?;
                 front = chunk.get(..read).unwrap_or_default();
             }
             let header = BatchHeader::parse(front).map_err(|_error| self.damaged(position))?;
-            if wanted(&header) {
+            if wanted(position, &header) {
                 return Ok(Some((position, header)));
             }
-            position += crate::codec::position(header.size_in_bytes());
+            let size = crate::codec::position(header.size_in_bytes());
+            wish =
+                if size < HEADER_CHUNK_BYTES { INDEX_INTERVAL_BYTES } else { HEADER_CHUNK_BYTES };
+            position += size;
         }
         Ok(None)
     }
@@ -230,7 +325,7 @@ impl OpenSegment {
         wanted: impl Fn(Offset, TimestampMs) -> bool,
     ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
         loop {
-            let found = self.find(position, |header| header.max_timestamp >= timestamp)?;
+            let found = self.find(position, |_, header| header.max_timestamp >= timestamp)?;
             let Some((at, header)) = found else { return Ok(None) };
             let batch = self.load(at, header.size_in_bytes())?;
             let record = first_record(&batch, &wanted).map_err(|_error| self.damaged(at))?;
@@ -250,38 +345,6 @@ impl OpenSegment {
         crate::host::read_exact(self.file.as_ref(), &mut bytes, at)?;
         Ok(bytes)
     }
-
-    /// Batches from `start` on that lie wholly below `upper`, within the limit.
-    fn batches(
-        &self,
-        start: u64,
-        first: &BatchHeader,
-        upper: Offset,
-        limit: ReadLimit,
-    ) -> Result<Bytes, ReadError> {
-        let first_bytes = first.size_in_bytes();
-        let wish = if limit.at_least_one_batch {
-            limit.max_bytes.max(first_bytes)
-        } else {
-            limit.max_bytes
-        };
-        if wish < first_bytes || first.base_offset >= upper {
-            return Ok(Bytes::new());
-        }
-        let mut bytes = self.load(start, wish.min(in_memory(self.length - start)))?;
-        let mut end = 0;
-        while let Ok(view) = BatchView::parse(bytes.get(end..).unwrap_or_default()) {
-            if view.header.base_offset >= upper {
-                break;
-            }
-            end += view.bytes().len();
-        }
-        if end < first_bytes {
-            return Err(self.damaged(start + position(end)));
-        }
-        bytes.truncate(end);
-        Ok(Bytes::from(bytes))
-    }
 }
 
 /// The file was deleted between looking it up and opening it, unless it is missing.
@@ -292,11 +355,6 @@ fn gone(partition: &Partition, from: Offset, error: io::Error) -> ReadError {
     } else {
         ReadError::Io(error)
     }
-}
-
-/// The header of the last batch.
-fn last_header(bytes: &[u8]) -> Option<BatchHeader> {
-    wire::batch::batches(bytes).last().map(|view| view.header)
 }
 
 /// The first record that is wanted.

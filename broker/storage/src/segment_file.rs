@@ -1,10 +1,11 @@
 //! A file of a partition's log, opened when it is needed.
 
 use std::{
+    collections::VecDeque,
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -48,25 +49,33 @@ pub(crate) fn remove_in_front(disk: &dyn Disk, dir: &Path, first: Offset) -> io:
     metas.iter().try_for_each(|name| disk.remove_file(&dir.join(name)))
 }
 
-/// A log file by its place. It stays open between uses until [`SegmentFile::rest`].
+/// How many log files readers keep open, beside those that are written to.
+pub(crate) const MAX_OPEN_FOR_READING: usize = 256;
+
+type Slot = Mutex<Option<Arc<dyn DiskFile>>>;
+
+fn lock(slot: &Slot) -> MutexGuard<'_, Option<Arc<dyn DiskFile>>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A log file by its place. Opened for writing it stays open until [`SegmentFile::rest`], which
+/// comes after a sync; opened for reading, until [`OpenFiles`] needs the place.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
     pub(crate) base: Offset,
     pub(crate) dir: PathBuf,
-    open: Mutex<Option<Arc<dyn DiskFile>>>,
-    used: AtomicBool,
+    written: Slot,
+    is_written: AtomicBool,
+    read: Slot,
+    is_read: AtomicBool,
     retired: AtomicBool,
 }
 
 impl SegmentFile {
     pub(crate) fn new(dir: PathBuf, base: Offset) -> Arc<Self> {
-        Arc::new(Self {
-            base,
-            dir,
-            open: Mutex::new(None),
-            used: AtomicBool::new(false),
-            retired: AtomicBool::new(false),
-        })
+        let [is_written, is_read, retired] = [const { AtomicBool::new(false) }; 3];
+        let [written, read] = [Mutex::new(None), Mutex::new(None)];
+        Arc::new(Self { base, dir, written, is_written, read, is_read, retired })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -77,8 +86,8 @@ impl SegmentFile {
         &self,
         open: impl FnOnce(&Path) -> io::Result<Arc<dyn DiskFile>>,
     ) -> io::Result<Arc<dyn DiskFile>> {
-        self.used.store(true, Ordering::Relaxed);
-        let mut held = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_written.store(true, Ordering::Relaxed);
+        let mut held = lock(&self.written);
         if let Some(file) = held.as_ref() {
             return Ok(Arc::clone(file));
         }
@@ -101,8 +110,8 @@ impl SegmentFile {
         })
     }
 
-    /// The file, which exists. It is opened for writing too, so that one descriptor does for both.
-    pub(crate) fn for_reading(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
+    /// The file that was written, which exists, to sync it or to read it back.
+    pub(crate) fn for_syncing(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
         self.with(|path| {
             if disk.exists(path) {
                 disk.open(path, Open::Write)
@@ -114,14 +123,97 @@ impl SegmentFile {
 
     /// Closes the file for good: its place is no longer its own. Who has it open keeps it.
     pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.retired.store(true, Ordering::SeqCst);
+        *lock(&self.written) = None;
+        *lock(&self.read) = None;
     }
 
-    /// Closes the file unless it was used since the last call. Nothing unsynced may be in it.
-    pub(crate) fn rest(&self) {
-        if !self.used.swap(false, Ordering::Relaxed) {
-            *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// The file, which exists, for as long as the caller holds it.
+    pub(crate) fn for_reading(
+        self: &Arc<Self>,
+        disk: &dyn Disk,
+        open: &OpenFiles,
+    ) -> io::Result<Arc<dyn DiskFile>> {
+        if let Some(file) = lock(&self.written).as_ref() {
+            return Ok(Arc::clone(file));
         }
+        self.is_read.store(true, Ordering::Relaxed);
+        let mut held = lock(&self.read);
+        if let Some(file) = held.as_ref() {
+            return Ok(Arc::clone(file));
+        }
+        if self.retired.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let file = disk.open(&self.path(), Open::Read)?;
+        *held = Some(Arc::clone(&file));
+        drop(held);
+        open.add(self);
+        Ok(file)
+    }
+
+    /// Closes the file for writing unless it was used since the last call. Nothing unsynced may be
+    /// in it.
+    pub(crate) fn rest(&self) {
+        if !self.is_written.swap(false, Ordering::Relaxed) {
+            *lock(&self.written) = None;
+        }
+    }
+}
+
+/// The files that readers have open, bounded: who was not read lately is closed first.
+#[derive(Debug)]
+pub(crate) struct OpenFiles {
+    limit: usize,
+    files: Mutex<VecDeque<Weak<SegmentFile>>>,
+}
+
+impl OpenFiles {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, files: Mutex::default() }
+    }
+
+    /// A file that was read since it last stood in front goes to the back once.
+    fn add(&self, file: &Arc<SegmentFile>) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.push_back(Arc::downgrade(file));
+        while files.len() > self.limit {
+            let Some(front) = files.pop_front() else { return };
+            let Some(file) = front.upgrade() else { continue };
+            if file.is_read.swap(false, Ordering::Relaxed) {
+                files.push_back(front);
+            } else {
+                *lock(&file.read) = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OpenFiles, SegmentFile, lock};
+    use crate::Host;
+    use wire::Offset;
+
+    #[test]
+    fn who_was_not_read_lately_is_closed_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Host::real().disk;
+        let open = OpenFiles::new(2);
+        let files: Vec<_> = (0..4)
+            .map(|base| {
+                let file = SegmentFile::new(dir.path().to_owned(), Offset(base));
+                std::fs::write(file.path(), b"x").unwrap();
+                file
+            })
+            .collect();
+        let is_open = |index: usize| lock(&files[index].read).is_some();
+        for file in &files[..3] {
+            file.for_reading(disk.as_ref(), &open).unwrap();
+        }
+        assert_eq!([is_open(0), is_open(1), is_open(2)], [false, true, true]);
+        files[1].for_reading(disk.as_ref(), &open).unwrap();
+        files[3].for_reading(disk.as_ref(), &open).unwrap();
+        assert_eq!([is_open(1), is_open(2), is_open(3)], [true, false, true]);
     }
 }

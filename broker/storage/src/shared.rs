@@ -20,6 +20,7 @@ use crate::{
     keeper::Jobs,
     partition::{Partition, Partitions},
     queue::Queue,
+    segment_file::OpenFiles,
 };
 
 /// Told of the partitions whose high watermark or last stable offset rose.
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) jobs: Jobs,
     pub(crate) map: Map,
     pub(crate) partitions: Partitions,
+    pub(crate) open_files: OpenFiles,
     pub(crate) catalogue: RwLock<Arc<Catalogue>>,
     /// The newest synced checkpoint.
     pub(crate) checkpoint: AtomicU64,

@@ -4,5 +4,6 @@ mod basics;
 mod cleaning;
 mod crashes;
 mod map;
+mod reading;
 mod sim;
 mod support;

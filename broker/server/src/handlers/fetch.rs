@@ -2,18 +2,23 @@
 //! 0, which tells the client to send the whole list each time); v9: leader epoch; v11: rack; v12:
 //! flexible; v13: topic ids; v15: replica state; v17: replica directory; v18: high watermark.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{ApiKey, FetchRequest};
-use storage::{Catalogue, Isolation, LogOffsetSnapshot, PartitionId, ReadError, ReadLimit, Topic};
+use storage::{
+    Catalogue, Isolation, LogOffsetSnapshot, PartitionId, ReadError, ReadLimit, ReadResult,
+    Storage, Topic,
+};
 use tokio::time::{Instant, timeout_at};
 use wire::{ErrorCode, Offset};
 
 use crate::context::Context;
 use crate::dispatch::{Api, Failure, Reply, Request};
 use crate::fetch_response::{FetchAnswer, PartitionAnswer, TopicAnswer};
+use crate::tasks;
 use crate::topics;
 
 pub(crate) const API: Api = Api {
@@ -23,8 +28,8 @@ pub(crate) const API: Api = Api {
     handle: |ctx, request| Box::pin(handle(ctx, request)),
 };
 
-/// `fetch.max.bytes`: what one fetch may hold in memory.
-pub(crate) const MAX_BYTES: i32 = 8 << 20;
+/// `fetch.max.bytes`, as Kafka ships it. Records are not held in memory.
+pub(crate) const MAX_BYTES: i32 = 55 << 20;
 /// The longest a fetch is parked, whatever it asks for.
 const MAX_WAIT: Duration = Duration::from_mins(5);
 const TOPIC_ID_VERSION: i16 = 13;
@@ -41,11 +46,11 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
         let answer = FetchAnswer { error_code, ..FetchAnswer::default() };
         return Ok(Reply::Now(answer.encode(version)));
     }
-    let plan = Plan::new(ctx, version, asked);
-    let mut answer = plan.read(ctx);
+    let plan = Arc::new(Plan::new(ctx, version, asked));
+    let mut answer = read(ctx, &plan).await?;
     if !plan.is_enough(&answer) {
         let waiter = ctx.broker.purgatory.wait_for(plan.partitions());
-        answer = plan.read(ctx);
+        answer = read(ctx, &plan).await?;
         while !plan.is_enough(&answer) {
             let changed = async {
                 tokio::select! {
@@ -56,10 +61,21 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
             if !timeout_at(plan.deadline, changed).await.unwrap_or(false) {
                 break;
             }
-            answer = plan.read(ctx);
+            answer = read(ctx, &plan).await?;
         }
     }
     Ok(Reply::Now(answer.encode(version)))
+}
+
+/// Looks up what there is; in a thread of its own if that has to wait for the disk.
+async fn read(ctx: &Context, plan: &Arc<Plan>) -> Result<FetchAnswer, Failure> {
+    if let Some(answer) = plan.read(&ctx.broker.storage, Storage::try_read) {
+        return Ok(answer);
+    }
+    let (storage, plan) = (ctx.broker.storage.clone(), Arc::clone(plan));
+    let read = move || Ok(plan.read(&storage, Storage::read));
+    let answer = tasks::waiting_for_disk(read).await.map_err(|_panicked| Failure::Unanswerable)?;
+    answer.ok_or(Failure::Unanswerable)
 }
 
 /// A fetch with its topics found.
@@ -129,7 +145,8 @@ impl Plan {
         })
     }
 
-    fn read(&self, ctx: &Context) -> FetchAnswer {
+    /// None if `reads` would have had to wait for the disk.
+    fn read(&self, storage: &Storage, reads: Reads) -> Option<FetchAnswer> {
         let mut left = self.max_bytes;
         let mut is_first = true;
         let mut topics = Vec::with_capacity(self.topics.len());
@@ -143,11 +160,18 @@ impl Plan {
                     // batch, so that a reader always gets on.
                     at_least_one_batch: is_first,
                 };
-                let answer = topic
-                    .as_ref()
-                    .map_err(|code| *code)
-                    .and_then(|topic| read(ctx, topic, wanted, limit))
-                    .unwrap_or_else(|code| PartitionAnswer::refused(wanted.partition, code));
+                let answer = match topic {
+                    Ok(topic) => {
+                        let read = |at, from| reads(storage, at, from, limit);
+                        read_partition(topic, wanted, limit.isolation, read)
+                    }
+                    Err(code) => Err(Refusal::Code(*code)),
+                };
+                let answer = match answer {
+                    Ok(answer) => answer,
+                    Err(Refusal::WouldBlock) => return None,
+                    Err(Refusal::Code(code)) => PartitionAnswer::refused(wanted.partition, code),
+                };
                 let length = answer.len();
                 left = left.saturating_sub(length);
                 is_first &= length == 0;
@@ -155,25 +179,40 @@ impl Plan {
             }
             topics.push(TopicAnswer { name: asked.topic.clone(), id: asked.topic_id, partitions });
         }
-        FetchAnswer { error_code: ErrorCode::NONE, session_id: NO_SESSION, topics }
+        Some(FetchAnswer { error_code: ErrorCode::NONE, session_id: NO_SESSION, topics })
     }
 }
 
-fn read(
-    ctx: &Context,
+/// One of the storage's two ways to read.
+type Reads = fn(&Storage, PartitionId, Offset, ReadLimit) -> Result<ReadResult, ReadError>;
+
+/// Why a partition gives nothing.
+enum Refusal {
+    Code(ErrorCode),
+    WouldBlock,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self::Code(code)
+    }
+}
+
+fn read_partition(
     topic: &Topic,
     wanted: &FetchPartition,
-    limit: ReadLimit,
-) -> Result<PartitionAnswer, ErrorCode> {
+    isolation: Isolation,
+    read: impl FnOnce(PartitionId, Offset) -> Result<ReadResult, ReadError>,
+) -> Result<PartitionAnswer, Refusal> {
     let partition = topics::partition(topic, wanted.partition)?;
     topics::check_leader_epoch(wanted.current_leader_epoch)?;
-    let read = ctx.broker.storage.read(partition, Offset(wanted.fetch_offset), limit);
-    let read = read.map_err(|error| match error {
-        ReadError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        ReadError::OffsetOutOfRange(_) => ErrorCode::OFFSET_OUT_OF_RANGE,
+    let read = read(partition, Offset(wanted.fetch_offset)).map_err(|error| match error {
+        ReadError::UnknownPartition => Refusal::Code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        ReadError::OffsetOutOfRange(_) => Refusal::Code(ErrorCode::OFFSET_OUT_OF_RANGE),
+        ReadError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => Refusal::WouldBlock,
         error @ (ReadError::Io(_) | ReadError::Damaged { .. }) => {
             tracing::error!(topic = topic.name, partition = wanted.partition, %error, "the log cannot be read");
-            ErrorCode::KAFKA_STORAGE_ERROR
+            Refusal::Code(ErrorCode::KAFKA_STORAGE_ERROR)
         }
     })?;
     let LogOffsetSnapshot { log_start_offset, high_watermark, last_stable_offset, .. } =
@@ -184,7 +223,7 @@ fn read(
         high_watermark: high_watermark.0,
         last_stable_offset: last_stable_offset.0,
         log_start_offset: log_start_offset.0,
-        aborted: (limit.isolation == Isolation::ReadCommitted).then_some(read.aborted),
+        aborted: (isolation == Isolation::ReadCommitted).then_some(read.aborted),
         records: read.slices,
     })
 }

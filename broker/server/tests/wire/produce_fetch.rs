@@ -98,6 +98,22 @@ fn the_first_batch_comes_whole_and_the_next_only_if_it_fits() {
 }
 
 #[test]
+fn batches_of_every_size_arrive_as_they_were_sent() {
+    let broker = Running::start();
+    let mut client = broker.client();
+    let topic = ("t", topic_id(&mut client, "t"));
+    for size in [10, 40_000, 33_000, 700_000, 100] {
+        let sent = batch(5, &[&"x".repeat(size)]);
+        let base = produced(&mut client, 9, &produce(9, topic, -1, sent.clone())).base_offset;
+        let read = fetched(&mut client, 12, &fetch(12, topic, base, ALL));
+        assert_eq!(read.records.unwrap()[16..], sent[16..], "{size}");
+    }
+    let all = fetched(&mut client, 12, &fetch(12, topic, 0, ALL));
+    let lengths: Vec<_> = values(all.records.as_ref()).iter().map(String::len).collect();
+    assert_eq!(lengths, [10, 40_000, 33_000, 700_000, 100]);
+}
+
+#[test]
 fn a_fetch_at_the_end_waits_for_the_next_record_and_no_longer_than_asked() {
     let broker = Running::start();
     let mut client = broker.client();

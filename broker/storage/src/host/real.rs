@@ -2,15 +2,21 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    io::{self, IoSliceMut},
+    os::{
+        fd::BorrowedFd,
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    },
     path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+use rustix::{
+    fs::{FallocateFlags, FlockOperation, OFlags},
+    io::{Errno, ReadWriteFlags},
+};
 use wire::TimestampMs;
 
 use super::{Clock, Disk, DiskFile, Host, Lock, Open, Random, Running, Threads};
@@ -182,6 +188,25 @@ impl DiskFile for RealFile {
 
     fn allocate(&self, length: u64) -> io::Result<()> {
         Ok(rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, length)?)
+    }
+
+    /// Asks for the first and the last byte: what lies between came with them, by read-ahead.
+    fn is_cached(&self, position: u64, length: usize) -> bool {
+        let last = position + u64::try_from(length.saturating_sub(1)).unwrap_or(u64::MAX);
+        [position, last].into_iter().all(|at| {
+            let mut byte = [0];
+            let into = &mut [IoSliceMut::new(&mut byte)];
+            // A file system that cannot tell is read as if it were in memory.
+            rustix::io::preadv2(&self.0, into, at, ReadWriteFlags::NOWAIT) != Err(Errno::AGAIN)
+        })
+    }
+
+    fn send_to(&self, socket: BorrowedFd<'_>, position: u64, length: usize) -> io::Result<usize> {
+        let mut at = position;
+        match rustix::fs::sendfile(socket, &self.0, Some(&mut at), length) {
+            Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+            sent => Ok(sent?),
+        }
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Meta {
 
 /// Writes the file; the caller syncs it.
 pub(crate) fn write(disk: &dyn Disk, rolled: &Rolled) -> io::Result<Arc<dyn DiskFile>> {
-    let log = rolled.file.for_reading(disk)?;
+    let log = rolled.file.for_syncing(disk)?;
     let rows = rows_of(log.as_ref(), rolled)?;
     let mut writer = Writer::default();
     writer.bytes(&MAGIC);

@@ -262,7 +262,7 @@ impl Recovery<'_> {
             entry.take_meta(meta);
             return Ok(());
         }
-        let log = at(&path, file.for_reading(disk))?;
+        let log = at(&path, file.for_syncing(disk))?;
         let length = if base == end.segment { end.length } else { at(&path, log.len())? };
         let mut failed = None;
         let scanned = scan_headers(log.as_ref(), entry.log.position..length, |position, header| {

@@ -174,7 +174,7 @@ impl Lab {
     pub(super) fn read(&mut self, partition: PartitionId) -> Vec<Bytes> {
         let shared = Arc::clone(&self.engine().shared);
         let log = shared.partition(partition).unwrap();
-        let reading = Reading { disk: shared.host.disk.as_ref(), map: &shared.map };
+        let reading = Reading::of(&shared);
         let mut from = log.published().offsets.log_start_offset;
         let mut found = Vec::new();
         loop {

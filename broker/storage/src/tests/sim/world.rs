@@ -369,7 +369,7 @@ impl World {
         let shared = Arc::clone(&self.engine().shared);
         let mut found = BTreeMap::new();
         let Some(log) = shared.partition(partition) else { return Ok(found) };
-        let reading = Reading { disk: shared.host.disk.as_ref(), map: &shared.map };
+        let reading = Reading::of(&shared);
         let mut from = Offset(0);
         loop {
             let limit = ReadLimit { max_bytes: 5000, isolation, at_least_one_batch: true };
@@ -467,7 +467,7 @@ impl World {
         check(offsets.last_stable_offset == stable, || {
             format!("the last stable offset is {:?}, not {stable:?}", offsets.last_stable_offset)
         })?;
-        let reading = Reading { disk: shared.host.disk.as_ref(), map: &shared.map };
+        let reading = Reading::of(&shared);
         let limit = ReadLimit {
             max_bytes: 5000,
             isolation: Isolation::ReadCommitted,

@@ -1,0 +1,104 @@
+use std::{io, time::Duration};
+
+use wire::{Offset, batch::BatchView};
+
+use super::support::{append, batch, create, open, partition, read_all};
+use crate::{Host, Isolation, PartitionId, ReadError, ReadLimit, Storage};
+
+const ALL: Isolation = Isolation::ReadUncommitted;
+
+fn limit(max_bytes: usize) -> ReadLimit {
+    ReadLimit { max_bytes, isolation: ALL, at_least_one_batch: true }
+}
+
+/// Batches of one record and of many, small and larger than what the index skips, in several files.
+fn fill(storage: &Storage, to: PartitionId) {
+    for index in 0..300_usize {
+        let bytes = match index % 29 {
+            7 => 150_000,
+            11 | 12 => 20_000,
+            rest => rest * 100,
+        };
+        append(storage, to, batch(1 + index % 3, &vec![b'x'; bytes], 5)).unwrap();
+    }
+}
+
+/// Whatever the limit, a read ends at the last batch that fits.
+fn every_limit_is_kept(storage: &Storage, from: PartitionId, batches: &[(Offset, usize)]) {
+    for (index, (offset, first)) in batches.iter().enumerate().step_by(7) {
+        for max_bytes in [1, 1000, 30_000, 65_536, 200_000, 1 << 20] {
+            let read = storage.read(from, *offset, limit(max_bytes)).unwrap();
+            let bytes = read.slices[0].load().unwrap();
+            assert_eq!(bytes.len(), read.slices[0].length);
+            assert!(bytes.len() <= max_bytes || bytes.len() == *first);
+            let mut at = 0;
+            for (offset, length) in &batches[index..] {
+                if at == bytes.len() {
+                    // A read is out of one file.
+                    let next = storage.read(from, *offset, limit(1)).unwrap();
+                    let same_file = next.slices[0].position > read.slices[0].position;
+                    assert!(at + length > max_bytes || !same_file, "{offset:?} fits");
+                    break;
+                }
+                let view = BatchView::parse(&bytes[at..]).unwrap();
+                assert_eq!(view.header.base_offset, *offset);
+                at += length;
+            }
+            assert_eq!(at, bytes.len());
+        }
+    }
+}
+
+#[test]
+fn a_read_ends_at_the_last_whole_batch_that_fits_wherever_the_index_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let p = partition(create(&storage, "t", 1, &[("segment.bytes", "1000000")]), 0);
+    fill(&storage, p);
+    let found = read_all(&storage, p, ALL);
+    assert_eq!(found.len(), 300);
+    let batches: Vec<_> = found.iter().map(|(offset, bytes)| (*offset, bytes.len())).collect();
+    every_limit_is_kept(&storage, p, &batches);
+    storage.shutdown();
+    drop(storage);
+    // Now the index is in the map.
+    let storage = open(dir.path());
+    every_limit_is_kept(&storage, p, &batches);
+    storage.shutdown();
+}
+
+#[test]
+fn what_is_not_in_memory_is_read_only_by_who_may_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let p = partition(create(&storage, "t", 1, &[]), 0);
+    let sent = batch(1, &vec![b'x'; 300_000], 5);
+    append(&storage, p, sent.clone()).unwrap();
+    let slice = storage.try_read(p, Offset(0), limit(1 << 20)).unwrap().slices.remove(0);
+    assert!(slice.is_cached(0, slice.length));
+    storage.shutdown();
+    drop(storage);
+
+    let storage = open(dir.path());
+    let topic = dir.path().join("topics").join(p.topic.0.to_string());
+    let log = std::fs::File::open(topic.join("0/00000000000000000000.log")).unwrap();
+    rustix::fs::fsync(&log).unwrap();
+    let clock = Host::real().clock;
+    let begun = clock.monotonic();
+    loop {
+        rustix::fs::fadvise(&log, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        match storage.try_read(p, Offset(0), limit(1 << 20)) {
+            Err(ReadError::Io(error)) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                break;
+            }
+            // A file system that is memory forgets nothing.
+            Ok(_) if clock.monotonic().saturating_sub(begun) > Duration::from_secs(2) => return,
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let read = storage.read(p, Offset(0), limit(1 << 20)).unwrap();
+    assert_eq!(read.slices[0].load().unwrap()[16..], sent[16..]);
+    storage.shutdown();
+}
