@@ -8,8 +8,6 @@ use std::{
 
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     producer::{
@@ -17,14 +15,32 @@ use rdkafka::{
     },
 };
 
-use crate::time::{Latencies, Stopwatch};
+use crate::{
+    raw::topic,
+    report,
+    time::{Latencies, Stopwatch},
+};
 
-/// Partitions of the topic that the throughput loads use.
-pub(crate) const PARTITIONS: i32 = 16;
-/// Bytes of one record's value.
+/// Bytes of one record's value where nothing else is said.
 pub(crate) const RECORD_BYTES: usize = 1024;
 /// How long one record may take before the run is given up.
 const RECORD_DEADLINE: Duration = Duration::from_secs(30);
+/// How long records are sent one at a time to a peer that is too slow for all of them.
+const LATENCY_LIMIT: Duration = Duration::from_secs(15);
+/// So many records go to one partition before the next has its turn, as a client's sticky partitioner does.
+const RECORDS_IN_A_ROW: u64 = 256;
+/// They go to as many partitions.
+const RECORDS_PER_TRANSACTION: i32 = 10;
+
+/// What is written or read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partitions: i32,
+    /// Of a record's value.
+    pub(crate) record_bytes: usize,
+    pub(crate) acks: &'a str,
+}
 
 /// What a throughput run moved.
 #[derive(Clone, Copy, Debug)]
@@ -39,73 +55,25 @@ impl Throughput {
     }
 }
 
-/// Waits until the broker acknowledges a first record.
-pub(crate) fn first_record(brokers: &str, deadline: Duration) -> io::Result<()> {
-    let producer = producer(
-        brokers,
-        "all",
-        &[
-            ("reconnect.backoff.ms", "10"),
-            ("reconnect.backoff.max.ms", "20"),
-            ("topic.metadata.refresh.fast.interval.ms", "10"),
-        ],
-    )?;
-    let sent = Stopwatch::start();
-    while sent.elapsed() < deadline {
-        let before = producer.context().delivered();
-        let record = BaseRecord::<(), [u8]>::to("bench-first").payload(b"first");
-        if producer.send(record).is_ok() {
-            let waiting = Stopwatch::start();
-            while waiting.elapsed() < Duration::from_secs(5) {
-                producer.poll(Duration::from_millis(1));
-                if producer.context().delivered() > before {
-                    return Ok(());
-                }
-            }
-        }
-    }
-    Err(io::Error::other("the broker accepted no record within its start-up time"))
-}
-
-/// Creates `topic`, with one replica.
-pub(crate) fn create_topic(
-    runtime: &tokio::runtime::Runtime,
-    brokers: &str,
-    topic: &str,
-    partitions: i32,
-) -> io::Result<()> {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().map_err(io::Error::other)?;
-    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-    runtime
-        .block_on(admin.create_topics([&new], &AdminOptions::new()))
-        .map_err(io::Error::other)?
-        .into_iter()
-        .try_for_each(|result| result.map(drop))
-        .map_err(|(topic, code)| io::Error::other(format!("create {topic}: {code}")))
-}
-
 /// Produces as fast as the client can for `seconds`; counts what was acknowledged.
-pub(crate) fn produce(
-    brokers: &str,
-    topic: &str,
-    acks: &str,
-    seconds: f64,
-) -> io::Result<Throughput> {
+pub(crate) fn produce(brokers: &str, shape: &Shape<'_>, seconds: f64) -> io::Result<Throughput> {
     let tuned = [
         ("linger.ms", "5"),
         ("batch.size", "262144"),
         ("batch.num.messages", "100000"),
         ("queue.buffering.max.kbytes", "65536"),
-        ("queue.buffering.max.messages", "100000"),
+        ("queue.buffering.max.messages", "500000"),
     ];
-    let producer = producer(brokers, acks, &tuned)?;
-    let payload = payload();
+    let producer: BaseProducer<Deliveries> = settings(brokers, shape.acks, &tuned)
+        .create_with_context(Deliveries::default())
+        .map_err(io::Error::other)?;
+    let payload = topic::payload(shape.record_bytes);
+    let partitions = u64::try_from(shape.partitions).map_err(io::Error::other)?;
     let started = Stopwatch::start();
     let mut sent: u64 = 0;
     while started.elapsed().as_secs_f64() < seconds {
-        let partition = i32::try_from(sent / 256 % 16).unwrap_or_default();
-        let record = BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(&payload);
+        let partition = i32::try_from(sent / RECORDS_IN_A_ROW % partitions).unwrap_or_default();
+        let record = BaseRecord::<(), [u8]>::to(shape.topic).partition(partition).payload(&payload);
         match producer.send(record) {
             Ok(()) => sent += 1,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
@@ -120,11 +88,11 @@ pub(crate) fn produce(
     producer.flush(RECORD_DEADLINE).map_err(io::Error::other)?;
     let seconds = started.elapsed().as_secs_f64();
     producer.context().all_delivered(sent)?;
-    Ok(Throughput { megabytes: megabytes(sent), seconds })
+    Ok(Throughput { megabytes: megabytes_of(sent, shape.record_bytes), seconds })
 }
 
-/// Reads `topic` from its beginning until `seconds` have passed or its end is reached.
-pub(crate) fn consume(brokers: &str, topic: &str, seconds: f64) -> io::Result<Throughput> {
+/// Reads the topic from its beginning until `seconds` have passed or its end is reached.
+pub(crate) fn consume(brokers: &str, shape: &Shape<'_>, seconds: f64) -> io::Result<Throughput> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "bench-consume")
@@ -137,42 +105,38 @@ pub(crate) fn consume(brokers: &str, topic: &str, seconds: f64) -> io::Result<Th
         .create()
         .map_err(io::Error::other)?;
     let mut assignment = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
+    for partition in 0..shape.partitions {
         assignment
-            .add_partition_offset(topic, partition, Offset::Beginning)
+            .add_partition_offset(shape.topic, partition, Offset::Beginning)
             .map_err(io::Error::other)?;
     }
     consumer.assign(&assignment).map_err(io::Error::other)?;
-    let (mut bytes, mut ended) = (0_usize, 0);
+    let (mut records, mut ended) = (0, 0);
     let started = Stopwatch::start();
-    while ended < PARTITIONS && started.elapsed().as_secs_f64() < seconds {
+    while ended < shape.partitions && started.elapsed().as_secs_f64() < seconds {
         match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => bytes += message.payload_len(),
+            Some(Ok(_)) => records += 1,
             Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
             Some(Err(error)) => return Err(io::Error::other(error)),
             None => {}
         }
     }
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Throughput {
-        megabytes: megabytes(u64::try_from(bytes / RECORD_BYTES).unwrap_or(0)),
-        seconds,
-    })
+    Ok(Throughput { megabytes: megabytes_of(records, shape.record_bytes), seconds })
 }
 
 /// One record in flight, acks=all: the time from send to acknowledgement.
 pub(crate) fn one_in_flight(brokers: &str, topic: &str, records: u64) -> io::Result<Latencies> {
     let producer = threaded(brokers)?;
-    let payload = payload();
+    let payload = topic::payload(RECORD_BYTES);
     let mut latencies = Latencies::default();
-    for number in 0..records + 200 {
+    let began = Stopwatch::start();
+    while latencies.count() < records && began.elapsed() < LATENCY_LIMIT {
         let started = Stopwatch::start();
         send_and_wait(&producer, topic, &payload)?;
-        if number >= 200 {
-            latencies.push(started.elapsed());
-        }
+        latencies.push(started.elapsed());
     }
-    Ok(latencies)
+    Ok(latencies.warm())
 }
 
 /// One record in flight, acks=all: the time from send until a waiting consumer has it.
@@ -189,7 +153,7 @@ pub(crate) fn end_to_end(brokers: &str, topic: &str, records: u64) -> io::Result
     assignment.add_partition_offset(topic, 0, Offset::End).map_err(io::Error::other)?;
     consumer.assign(&assignment).map_err(io::Error::other)?;
     // The first records only bring the consumer to the end of the log.
-    let payload = payload();
+    let payload = topic::payload(RECORD_BYTES);
     let mut latencies = Latencies::default();
     let warmed = Stopwatch::start();
     loop {
@@ -202,20 +166,47 @@ pub(crate) fn end_to_end(brokers: &str, topic: &str, records: u64) -> io::Result
         }
     }
     while consumer.poll(Duration::from_millis(200)).is_some() {}
-    for number in 0..records + 200 {
+    let began = Stopwatch::start();
+    while latencies.count() < records && began.elapsed() < LATENCY_LIMIT {
         let started = Stopwatch::start();
         let record = BaseRecord::<(), [u8]>::to(topic).partition(0).payload(&payload);
         producer.send(record).map_err(|(error, _)| io::Error::other(error))?;
         match consumer.poll(RECORD_DEADLINE) {
-            Some(Ok(_)) => {}
+            Some(Ok(_)) => latencies.push(started.elapsed()),
             Some(Err(error)) => return Err(io::Error::other(error)),
             None => return Err(io::Error::other("a record did not arrive")),
         }
-        if number >= 200 {
-            latencies.push(started.elapsed());
-        }
     }
-    Ok(latencies)
+    Ok(latencies.warm())
+}
+
+/// Transactions of one producer, one after the other: the time each takes from its begin to its commit.
+pub(crate) fn transactions(
+    brokers: &str,
+    shape: &Shape<'_>,
+    seconds: f64,
+) -> io::Result<(Latencies, Duration)> {
+    let tuned = [("linger.ms", "0"), ("transactional.id", "bench")];
+    let producer: ThreadedProducer<Deliveries> = settings(brokers, "all", &tuned)
+        .create_with_context(Deliveries::default())
+        .map_err(io::Error::other)?;
+    let payload = topic::payload(shape.record_bytes);
+    let mut latencies = Latencies::default();
+    producer.init_transactions(RECORD_DEADLINE).map_err(io::Error::other)?;
+    let started = Stopwatch::start();
+    while started.elapsed().as_secs_f64() < seconds {
+        let began = Stopwatch::start();
+        producer.begin_transaction().map_err(io::Error::other)?;
+        for number in 0..RECORDS_PER_TRANSACTION {
+            let record = BaseRecord::<(), [u8]>::to(shape.topic)
+                .partition(number % shape.partitions)
+                .payload(&payload);
+            producer.send(record).map_err(|(error, _)| io::Error::other(error))?;
+        }
+        producer.commit_transaction(RECORD_DEADLINE).map_err(io::Error::other)?;
+        latencies.push(began.elapsed());
+    }
+    Ok((latencies, started.elapsed()))
 }
 
 fn send_and_wait(
@@ -236,16 +227,6 @@ fn threaded(brokers: &str) -> io::Result<ThreadedProducer<Deliveries>> {
         .map_err(io::Error::other)
 }
 
-fn producer(
-    brokers: &str,
-    acks: &str,
-    tuned: &[(&str, &str)],
-) -> io::Result<BaseProducer<Deliveries>> {
-    settings(brokers, acks, tuned)
-        .create_with_context(Deliveries::default())
-        .map_err(io::Error::other)
-}
-
 fn settings(brokers: &str, acks: &str, tuned: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
@@ -259,21 +240,8 @@ fn settings(brokers: &str, acks: &str, tuned: &[(&str, &str)]) -> ClientConfig {
     config
 }
 
-/// Bytes that no codec and no file system makes smaller.
-fn payload() -> Vec<u8> {
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        u8::try_from(state & 0xff).unwrap_or_default()
-    };
-    (0..RECORD_BYTES).map(|_| next()).collect()
-}
-
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "megabytes for a table")]
-pub(crate) fn megabytes(records: u64) -> f64 {
-    records as f64 * 1024.0 / 1e6
+fn megabytes_of(records: u64, record_bytes: usize) -> f64 {
+    report::megabytes(records * u64::try_from(record_bytes).unwrap_or_default())
 }
 
 /// Counts delivery reports.

@@ -1,0 +1,35 @@
+//! Starts on a full data directory: after a clean stop and after a kill.
+
+use std::io;
+
+use super::{Turn, saturating};
+use crate::{
+    peer::Ending,
+    process,
+    raw::produce::{self, Until},
+    row,
+    time::milliseconds,
+};
+
+const PARTITIONS: i32 = 1000;
+const BATCH_BYTES: usize = 16 << 10;
+/// Written between the clean stop and the kill, so that there is something to recover.
+const LAST_BYTES: u64 = 256 << 20;
+
+pub(super) fn run(turn: &mut Turn<'_>) -> io::Result<()> {
+    turn.with_topic("bench-start", PARTITIONS, |turn| {
+        write(turn, turn.options.start_gib << 30)?;
+        turn.peer.restart(Ending::Clean)?;
+        turn.figures.set(row::CLEAN_START, milliseconds(turn.peer.ready_after));
+        write(turn, LAST_BYTES)?;
+        turn.peer.restart(Ending::Kill)?;
+        turn.figures.set(row::KILLED_START, milliseconds(turn.peer.ready_after));
+        turn.figures.set("memory after a kill, MB", process::resident_mb(turn.peer.pid())?);
+        Ok(())
+    })
+}
+
+fn write(turn: &Turn<'_>, bytes: u64) -> io::Result<()> {
+    let load = saturating("bench-start", PARTITIONS, BATCH_BYTES, Until::Sent(bytes));
+    produce::run(&turn.peer.brokers, &load).map(drop)
+}
