@@ -132,7 +132,7 @@ fn first_start(config: &Config, host: &Host, paths: &Paths) -> Result<Uuid, Open
         segment_bytes: config.journal_segment_bytes,
     };
     at(&paths.journal, ring.make(0))?;
-    let checkpoint = Checkpoint {
+    let mut checkpoint = Checkpoint {
         number: 1,
         data_id,
         secret: Secret(secret.first_chunk().copied().unwrap_or_default()),
@@ -145,7 +145,10 @@ fn first_start(config: &Config, host: &Host, paths: &Paths) -> Result<Uuid, Open
         identity: None,
         logs: std::collections::BTreeMap::new(),
     };
-    at(&paths.journal, checkpoint.store(disk, &paths.journal))?;
+    for number in 1..=2 {
+        checkpoint.number = number;
+        at(&paths.journal, checkpoint.store(disk, &paths.journal))?;
+    }
     at(&paths.journal, disk.sync_dir(&paths.journal))?;
     at(&paths.reserve, make_reserve(disk, paths, config.journal_segment_bytes))?;
     at(&paths.data, disk.sync_dir(&paths.data))?;

@@ -62,6 +62,7 @@ struct Recovery<'a> {
     host: &'a Host,
     dir: &'a DataDir,
     checkpoint: Checkpoint,
+    nothing_follows: bool,
     ring_files: RingFiles,
     default_segment_bytes: u64,
     written: Written,
@@ -72,7 +73,7 @@ struct Recovery<'a> {
 pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Recovered, OpenError> {
     let disk = host.disk.as_ref();
     let journal = &dir.paths.journal;
-    let checkpoint = at(journal, Checkpoint::load(disk, journal))?
+    let (checkpoint, is_last) = at(journal, Checkpoint::load(disk, journal))?
         .ok_or_else(|| Damage::Missing(journal.join("checkpoint-0")))?;
     if checkpoint.data_id != dir.data_id {
         return Err(Damage::Foreign(journal.clone()).into());
@@ -87,6 +88,8 @@ pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Rec
     let recovery = Recovery {
         host,
         dir,
+        // Every start writes a checkpoint that is not clean before its first cycle.
+        nothing_follows: is_last && checkpoint.clean,
         checkpoint,
         ring_files,
         default_segment_bytes: config.segment_bytes,
@@ -99,6 +102,7 @@ pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Rec
 impl Recovery<'_> {
     fn run(mut self) -> Result<Recovered, OpenError> {
         let (scan, records) = self.follow_ring()?;
+        self.settle()?;
         let mut catalogue = self.checkpointed_catalogue()?;
         let mut deleted = BTreeSet::new();
         let mut starts = HashMap::new();
@@ -170,6 +174,9 @@ impl Recovery<'_> {
             let damage = if foreign { Damage::Foreign(path) } else { Damage::Missing(path) };
             return Err(damage.into());
         }
+        if self.nothing_follows {
+            return Ok((at(journal, Scan::of_nothing(&self.ring_files))?, Vec::new()));
+        }
         let mut records = Vec::new();
         let mut damaged = None;
         let scan = Scan::follow(&self.ring_files, &self.checkpoint, |cycle| {
@@ -193,6 +200,18 @@ impl Recovery<'_> {
             Err(ScanError::Damage(damage)) => Err(damage.into()),
             Err(ScanError::Io(error)) => at(journal, Err(error)),
         }
+    }
+
+    /// Writes over a newer checkpoint whose sync was cut off. It may come to light at a later start, and would then
+    /// name files that this one cuts.
+    fn settle(&mut self) -> Result<(), OpenError> {
+        if self.nothing_follows {
+            return Ok(());
+        }
+        self.checkpoint.number += 1;
+        let settled = Checkpoint { clean: false, ..self.checkpoint.clone() };
+        let journal = &self.dir.paths.journal;
+        at(journal, settled.store(self.host.disk.as_ref(), journal))
     }
 
     /// The directories of deleted topics go; those that nobody knows are reported.

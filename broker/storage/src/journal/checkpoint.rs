@@ -112,22 +112,22 @@ impl Checkpoint {
         file.sync()
     }
 
-    /// The newest checkpoint that is whole.
-    pub(crate) fn load(disk: &dyn Disk, journal_dir: &Path) -> io::Result<Option<Self>> {
-        let mut newest: Option<Self> = None;
+    /// The newest checkpoint that is whole, and whether its predecessor is whole too. A newer one would have been
+    /// written over that, so then there was none.
+    pub(crate) fn load(disk: &dyn Disk, journal_dir: &Path) -> io::Result<Option<(Self, bool)>> {
+        let mut whole: Vec<Self> = Vec::new();
         for name in ["checkpoint-0", "checkpoint-1"] {
             let found = match read_all(disk, &journal_dir.join(name)) {
                 Ok(bytes) => Self::decode(&bytes),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(error),
             };
-            if let Some(found) = found
-                && newest.as_ref().is_none_or(|newest| newest.number < found.number)
-            {
-                newest = Some(found);
-            }
+            whole.extend(found);
         }
-        Ok(newest)
+        whole.sort_by_key(|found| found.number);
+        let Some(newest) = whole.pop() else { return Ok(None) };
+        let is_last = whole.last().is_some_and(|older| older.number + 1 == newest.number);
+        Ok(Some((newest, is_last)))
     }
 }
 

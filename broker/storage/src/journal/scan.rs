@@ -47,17 +47,22 @@ impl From<io::Error> for ScanError {
 }
 
 impl Scan {
+    /// The ring when nothing was written to it since the checkpoint.
+    pub(crate) fn of_nothing(files: &RingFiles) -> io::Result<Self> {
+        let mut segments = Vec::new();
+        for number in files.existing()? {
+            segments.push((number, files.open(number, Open::Read)?));
+        }
+        Ok(Self { segments, cycles: Vec::new(), segment_bytes: files.segment_bytes })
+    }
+
     /// Follows the cycles from the checkpoint on. `visit` sees each verified one, in order.
     pub(crate) fn follow(
         files: &RingFiles,
         checkpoint: &Checkpoint,
         mut visit: impl FnMut(&Cycle<'_>),
     ) -> Result<Self, ScanError> {
-        let mut segments = Vec::new();
-        for number in files.existing()? {
-            segments.push((number, files.open(number, Open::Read)?));
-        }
-        let mut scan = Self { segments, cycles: Vec::new(), segment_bytes: files.segment_bytes };
+        let mut scan = Self::of_nothing(files)?;
         let mut memory = Vec::new();
         let mut last = CycleHeader {
             number: checkpoint.cycle,
