@@ -15,7 +15,7 @@ use crate::frame::RequestMemory;
 use crate::purgatory::Purgatory;
 use crate::tasks::Tasks;
 use crate::topics;
-use crate::{Config, connection, context};
+use crate::{Config, SeedTopic, connection, context};
 
 /// How long connections get to write their last answers.
 const GRACE: Duration = Duration::from_millis(500);
@@ -107,13 +107,14 @@ async fn seed(config: &Config, storage: &Storage) -> Result<(), StartError> {
     if topics::INTERNAL_TOPICS.iter().all(|name| catalogue.by_name.contains_key(*name)) {
         return Ok(());
     }
-    for topic in &config.seed_topics {
-        let create = CatalogueChange::CreateTopic {
-            name: topic.name.clone(),
-            partitions: topic.partitions,
-            configs: topic.configs.clone(),
-        };
-        match topics::change(storage, create).await {
+    // All begin before the first is waited for, so that they share syncs.
+    let create = |topic: &SeedTopic| {
+        let SeedTopic { name, partitions, configs } = topic.clone();
+        topics::change(storage, CatalogueChange::CreateTopic { name, partitions, configs })
+    };
+    let created: Vec<_> = config.seed_topics.iter().map(create).collect();
+    for (topic, created) in config.seed_topics.iter().zip(created) {
+        match created.await {
             Ok(_) | Err(CatalogueError::Exists) => {}
             Err(source) => return Err(StartError::Seed { name: topic.name.clone(), source }),
         }

@@ -93,18 +93,18 @@ pub(crate) fn check_leader_epoch(current: i32) -> Result<(), ErrorCode> {
     }
 }
 
-/// Changes the catalogue and waits until the change is durable.
-pub(crate) async fn change(
+/// Begins to change the catalogue; the future waits until the change is durable.
+pub(crate) fn change(
     storage: &Storage,
     change: CatalogueChange,
-) -> Result<TopicId, CatalogueError> {
+) -> impl Future<Output = Result<TopicId, CatalogueError>> + Send + use<> {
     let (done, result) = oneshot::channel();
     // Nobody waits for the result any more when the connection is gone.
     let answer = move |outcome| {
         done.send(outcome).ok();
     };
     storage.change_catalogue(change, Box::new(answer));
-    result.await.unwrap_or(Err(CatalogueError::ShuttingDown))
+    async { result.await.unwrap_or(Err(CatalogueError::ShuttingDown)) }
 }
 
 /// Creates a topic whose name, number and settings have been checked.
