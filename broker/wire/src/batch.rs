@@ -12,6 +12,7 @@
 mod builder;
 mod compression;
 mod records;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -19,6 +20,7 @@ mod varint;
 
 pub use builder::{BatchBuilder, ControlMarker, Marker, NewRecord, control_marker, marker};
 pub use records::{Header, Record, RecordLimits, Records, records};
+pub use rewrite::rewrite;
 pub use validate::{BatchInfo, ProduceError, ProduceLimits, RecordError, validate_produced};
 
 use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
@@ -37,6 +39,7 @@ const COMPRESSION_MASK: i16 = 0b0111;
 const LOG_APPEND_TIME: i16 = 0b1000;
 const TRANSACTIONAL: i16 = 0b1_0000;
 const CONTROL: i16 = 0b10_0000;
+const DELETE_HORIZON: i16 = 0b100_0000;
 
 /// Why bytes are not a record batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

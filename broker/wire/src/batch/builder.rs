@@ -181,7 +181,8 @@ pub fn control_marker(end: &ControlMarker) -> Bytes {
 
 /// The marker in a control batch; none if the batch is not a control batch or of another kind.
 pub fn marker(view: &BatchView<'_>) -> Result<Option<(Marker, i32)>, BatchError> {
-    if !view.header.is_control() {
+    // Compaction may leave a marker without its record, for what it says of the producer.
+    if !view.header.is_control() || view.header.record_count == 0 {
         return Ok(None);
     }
     let mut records = records(view, RecordLimits::default())?;

@@ -1,4 +1,4 @@
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use super::{BatchError, Compression};
 
@@ -29,6 +29,80 @@ pub(crate) fn reader(
         }
     };
     Ok(Box::new(BufReader::new(Limited { inner: plain, left: limit })))
+}
+
+/// What compresses records into a batch whose header is there already.
+pub(crate) enum Sink {
+    Plain(Vec<u8>),
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+    Snappy { target: Vec<u8>, block: Vec<u8> },
+    Lz4(Box<lz4_flex::frame::FrameEncoder<Vec<u8>>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+}
+
+/// Blocks of snappy are this long before they are compressed.
+const SNAPPY_BLOCK_BYTES: usize = 32 << 10;
+
+/// Compresses to the end of `target`.
+pub(crate) fn writer(compression: Compression, mut target: Vec<u8>) -> io::Result<Sink> {
+    Ok(match compression {
+        Compression::None => Sink::Plain(target),
+        Compression::Gzip => {
+            Sink::Gzip(flate2::write::GzEncoder::new(target, flate2::Compression::default()))
+        }
+        Compression::Snappy => {
+            // Behind the magic two versions, both 1: Java reads no other framing.
+            target.extend_from_slice(XERIAL_MAGIC);
+            target.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
+            Sink::Snappy { target, block: Vec::new() }
+        }
+        Compression::Lz4 => Sink::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(target))),
+        Compression::Zstd => {
+            Sink::Zstd(zstd::stream::write::Encoder::new(target, zstd::DEFAULT_COMPRESSION_LEVEL)?)
+        }
+    })
+}
+
+impl Sink {
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(target) => target.extend_from_slice(bytes),
+            Self::Gzip(encoder) => encoder.write_all(bytes)?,
+            Self::Snappy { target, block } => {
+                block.extend_from_slice(bytes);
+                if block.len() >= SNAPPY_BLOCK_BYTES {
+                    snappy_block(target, block)?;
+                }
+            }
+            Self::Lz4(encoder) => encoder.write_all(bytes)?,
+            Self::Zstd(encoder) => encoder.write_all(bytes)?,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Plain(target) => Ok(target),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Snappy { mut target, mut block } => {
+                snappy_block(&mut target, &mut block)?;
+                Ok(target)
+            }
+            Self::Lz4(encoder) => encoder.finish().map_err(io::Error::other),
+            Self::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+fn snappy_block(target: &mut Vec<u8>, block: &mut Vec<u8>) -> io::Result<()> {
+    for part in block.chunks(SNAPPY_BLOCK_BYTES) {
+        let compressed = snap::raw::Encoder::new().compress_vec(part)?;
+        let length = i32::try_from(compressed.len()).map_err(io::Error::other)?;
+        target.extend_from_slice(&length.to_be_bytes());
+        target.extend_from_slice(&compressed);
+    }
+    block.clear();
+    Ok(())
 }
 
 /// The failure of a read, told apart: past the limit, or not readable.

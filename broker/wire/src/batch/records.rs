@@ -105,6 +105,11 @@ impl Records<'_> {
 
     /// The next record; after an error there is none.
     pub fn next_record(&mut self) -> Option<Result<Record<'_>, BatchError>> {
+        Some(self.next_with_body()?.map(|(record, _)| record))
+    }
+
+    /// The next record, and its bytes behind their length.
+    pub(crate) fn next_with_body(&mut self) -> Option<Result<(Record<'_>, &[u8]), BatchError>> {
         if self.left == 0 || self.failed {
             return None;
         }
@@ -117,7 +122,8 @@ impl Records<'_> {
                 next_compressed(reader, buffer, max_record_bytes)
             }
         };
-        let record = body.and_then(|body| parse(&header, body).ok_or(BatchError::BadRecords));
+        let record =
+            body.and_then(|body| Ok((parse(&header, body).ok_or(BatchError::BadRecords)?, body)));
         self.failed = record.is_err();
         Some(record)
     }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::{
     BatchBuilder, BatchError, BatchView, ControlMarker, HEADER_BYTES, Marker, NewRecord,
-    ProduceError, ProduceLimits, RecordLimits, batches, checksum, control_marker, marker, put,
-    records, set_base_offset, set_leader_epoch, set_log_append_time, validate_produced,
+    ProduceError, ProduceLimits, Record, RecordLimits, batches, checksum, control_marker, marker,
+    put, records, rewrite, set_base_offset, set_leader_epoch, set_log_append_time,
+    validate_produced,
 };
 use crate::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
@@ -256,5 +257,36 @@ fn no_cut_and_no_flipped_byte_makes_the_reader_panic() {
                 validate_produced(&sealed(bytes[..at].to_vec()), &limits()).unwrap_err();
             }
         }
+    }
+}
+
+#[test]
+fn a_rewritten_batch_keeps_offsets_times_and_headers_in_every_compression() {
+    for bytes in compressed(&plain(5)) {
+        let view = BatchView::parse(&bytes).unwrap();
+        let odd = |record: &Record<'_>| record.offset.0 % 2 == 1;
+        for horizon in [None, Some(TimestampMs(777_777))] {
+            let rewritten = rewrite(&view, RecordLimits::default(), horizon, odd).unwrap();
+            let again = BatchView::parse(&rewritten).unwrap();
+            again.verify_crc().unwrap();
+            assert_eq!(again.header.delete_horizon(), horizon);
+            assert_eq!(again.header.compression(), view.header.compression());
+            assert_eq!(again.header.next_offset(), Offset(5));
+            assert_eq!(again.header.last_sequence(), view.header.last_sequence());
+            assert_eq!((again.header.record_count, again.header.max_timestamp.0), (2, 1_003));
+            let mut reader = records(&again, RecordLimits::default()).unwrap();
+            for offset in [1, 3] {
+                let record = reader.next_record().unwrap().unwrap();
+                assert_eq!((record.offset.0, record.timestamp.0), (offset, 1_000 + offset));
+                assert_eq!(record.headers().count(), 3);
+            }
+            assert!(reader.next_record().is_none());
+        }
+        let empty = rewrite(&view, RecordLimits::default(), None, |_| false).unwrap();
+        let view = BatchView::parse(&empty).unwrap();
+        view.verify_crc().unwrap();
+        assert_eq!((empty.len(), view.header.record_count), (HEADER_BYTES, 0));
+        assert_eq!((view.header.next_offset(), view.header.last_sequence().0), (Offset(5), 2));
+        assert!(records(&view, RecordLimits::default()).unwrap().next_record().is_none());
     }
 }
