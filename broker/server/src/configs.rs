@@ -136,8 +136,13 @@ pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = &[
 /// The broker's configurations that may be changed while it runs. They are read where a request
 /// is handled.
 pub(crate) const DYNAMIC_BROKER_CONFIGS: &[&str] = &[
+    "log.cleanup.policy",
     "log.message.timestamp.after.max.ms",
     "log.message.timestamp.before.max.ms",
+    "log.retention.bytes",
+    "log.retention.ms",
+    "log.roll.ms",
+    "log.segment.bytes",
     "message.max.bytes",
 ];
 

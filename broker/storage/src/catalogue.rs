@@ -187,22 +187,3 @@ pub(crate) fn partitions_of(
 ) -> impl Iterator<Item = PartitionId> {
     indexes.map(move |index| PartitionId { topic, partition: PartitionIndex(index) })
 }
-
-/// The settings of a topic that the engine itself follows.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TopicSettings {
-    pub(crate) segment_bytes: u64,
-    pub(crate) log_append_time: bool,
-}
-
-impl TopicSettings {
-    pub(crate) fn of(topic: Option<&Arc<Topic>>, default_segment_bytes: u64) -> Self {
-        let config = |name| topic.and_then(|topic| topic.configs.get(name));
-        let segment_bytes = config("segment.bytes").and_then(|value| value.parse().ok());
-        Self {
-            segment_bytes: segment_bytes.unwrap_or(default_segment_bytes),
-            log_append_time: config("message.timestamp.type")
-                .is_some_and(|value| value == "LogAppendTime"),
-        }
-    }
-}

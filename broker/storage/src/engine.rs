@@ -18,6 +18,7 @@ use crate::{
         DeleteRecordsError, Done, Durability, LogOffsetSnapshot, OpenError, PartitionId, ReadError,
         ReadLimit, ReadResult, RecoveryReport,
     },
+    cleaner::{self, Cleaning},
     committer::{Committer, Start},
     data_dir::{self, at},
     host::{Host, Running},
@@ -78,6 +79,7 @@ pub(crate) fn open(
         segments,
         queue: Queue::default(),
         jobs: Jobs::default(),
+        cleaning: Cleaning::default(),
         map,
         partitions: RwLock::new(partitions),
         open_files: OpenFiles::new(MAX_OPEN_FOR_READING),
@@ -120,9 +122,11 @@ impl Storage {
             shared.jobs.make_segment();
         }
         let kept = Arc::clone(&shared);
+        let cleaned = Arc::clone(&shared);
         let keeper = Box::new(move || keeper::run(&kept));
         let running = vec![
             at(&data, threads.spawn("ottla-committer", Box::new(move || committer.run())))?,
+            at(&data, threads.spawn("ottla-cleaner", Box::new(move || cleaner::run(&cleaned))))?,
             at(&data, threads.spawn("ottla-keeper", keeper))?,
         ];
         Ok((Self(Arc::new(Inner { shared, running: Mutex::new(running) })), report))
@@ -137,10 +141,10 @@ impl Storage {
             return;
         }
         self.0.shared.queue.stop();
+        self.0.shared.cleaning.stop();
         let mut running = running.into_iter();
-        if let Some(committer) = running.next() {
-            committer.join();
-        }
+        // The committer and the cleaner; the keeper may take longer.
+        running.by_ref().take(2).for_each(Running::join);
         if self.0.shared.jobs.wait_until_stopped(STOP_TIMEOUT) {
             running.for_each(Running::join);
         } else {

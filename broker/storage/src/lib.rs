@@ -11,7 +11,7 @@
 //! - Everything in the map can be deleted: it is built again from the logs.
 //! - Disk, clock, threads and randomness are reached through [`host::Host`] alone.
 //!
-//! Absent: retention and compaction; more than one replica; a cache of
+//! Absent: compaction; more than one replica; a cache of
 //! records (the page cache is that); tokio.
 //!
 //! The files are described in `docs/storage-format.md`.
@@ -19,6 +19,7 @@
 mod aligned;
 mod api;
 mod catalogue;
+mod cleaner;
 mod codec;
 mod committer;
 mod data_dir;
@@ -38,6 +39,7 @@ mod queue;
 mod read;
 mod recovery;
 mod segment_file;
+mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;

@@ -35,6 +35,8 @@ pub(crate) struct LogState {
     pub(crate) position: u64,
     /// The largest timestamp in it.
     pub(crate) max_timestamp: TimestampMs,
+    /// The largest timestamp of the first batch in it.
+    pub(crate) first_timestamp: TimestampMs,
     /// The position of its newest index row.
     last_row: u64,
     pub(crate) producers: Producers,
@@ -56,6 +58,7 @@ impl Default for LogState {
             segment: Offset(0),
             position: 0,
             max_timestamp: TimestampMs::NONE,
+            first_timestamp: TimestampMs::NONE,
             last_row: 0,
             producers: Producers::default(),
             segment_aborted: Vec::new(),
@@ -70,6 +73,7 @@ impl LogState {
         self.position = 0;
         self.last_row = 0;
         self.max_timestamp = TimestampMs::NONE;
+        self.first_timestamp = TimestampMs::NONE;
         self.segment_aborted.clear();
     }
 
@@ -86,6 +90,9 @@ impl LogState {
         if row.is_some() {
             self.last_row = self.position;
         }
+        if self.position == 0 {
+            self.first_timestamp = header.max_timestamp;
+        }
         self.position += position(header.size_in_bytes());
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
         self.next_offset = header.next_offset();
@@ -101,7 +108,7 @@ impl LogState {
 
     pub(crate) fn encode(&self, writer: &mut Writer) {
         writer.i64(self.next_offset.0).i64(self.segment.0).u64(self.position);
-        writer.i64(self.max_timestamp.0).u64(self.last_row);
+        writer.i64(self.max_timestamp.0).i64(self.first_timestamp.0).u64(self.last_row);
         self.producers.encode(writer);
         writer.count(self.segment_aborted.len());
         for aborted in &self.segment_aborted {
@@ -115,6 +122,7 @@ impl LogState {
             segment: reader.offset()?,
             position: reader.u64()?,
             max_timestamp: TimestampMs(reader.i64()?),
+            first_timestamp: TimestampMs(reader.i64()?),
             last_row: reader.u64()?,
             producers: Producers::decode(reader)?,
             segment_aborted: reader.list(decode_aborted)?,

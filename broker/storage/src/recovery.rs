@@ -15,7 +15,7 @@ use wire::{Offset, TopicId};
 use crate::{
     aligned::AlignedBuffer,
     api::{Catalogue, Config, Damage, OpenError, PartitionId},
-    catalogue::{METADATA, Record, TopicSettings},
+    catalogue::{METADATA, Record},
     committer::{Entry, Origin},
     data_dir::{DataDir, at, has_reserve},
     db::Map,
@@ -30,6 +30,7 @@ use crate::{
     partition::{Partition, Published},
     producer::Producers,
     segment_file::{SegmentFile, partition_dir},
+    settings::TopicSettings,
 };
 
 /// Everything a start has found and repaired.

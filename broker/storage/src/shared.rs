@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     api::{Catalogue, PartitionId},
+    cleaner::Cleaning,
     db::Map,
     host::{Host, Lock},
     journal::ring::{RingFiles, Segments},
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) segments: Arc<Segments>,
     pub(crate) queue: Queue,
     pub(crate) jobs: Jobs,
+    pub(crate) cleaning: Cleaning,
     pub(crate) map: Map,
     pub(crate) partitions: Partitions,
     pub(crate) open_files: OpenFiles,

@@ -68,7 +68,11 @@ async fn open(directory: &TempDir) -> (Broker, Storage) {
         seed_topics: vec![SeedTopic {
             name: TOPIC.to_owned(),
             partitions: PARTITIONS,
-            configs: BTreeMap::new(),
+            // The tests' records are older than any retention, and than each other by years.
+            configs: BTreeMap::from([
+                ("retention.ms".to_owned(), "-1".to_owned()),
+                ("segment.ms".to_owned(), i64::MAX.to_string()),
+            ]),
         }],
         ..Config::default()
     };

@@ -8,7 +8,6 @@ use wire::{
 };
 
 use crate::{
-    catalogue::TopicSettings,
     codec::position,
     db::Map,
     journal::checkpoint::LogEnd,
@@ -17,6 +16,7 @@ use crate::{
     partition::{Partition, Segment},
     producer::Aborted,
     segment_file::SegmentFile,
+    settings::TopicSettings,
 };
 
 /// What a cycle adds to what is published.
@@ -66,7 +66,15 @@ impl Entry {
         let span =
             self.log.next_offset.0 - self.log.segment.0 + i64::from(header.last_offset_delta);
         self.log.position > 0
-            && (longer > self.settings.segment_bytes || span > i64::from(i32::MAX))
+            && (longer > self.settings.segment_bytes
+                || span > i64::from(i32::MAX)
+                || self.is_old(header.max_timestamp))
+    }
+
+    /// Whether the file began longer ago than `segment.ms`, by the records' own time.
+    fn is_old(&self, now: TimestampMs) -> bool {
+        let began = self.log.first_timestamp;
+        began.0 >= 0 && now.0.saturating_sub(began.0) > self.settings.segment_ms
     }
 
     /// Appends a batch, whose header has its final offset and timestamp.

@@ -10,12 +10,13 @@ use crate::{
         Append, AppendError, Appended, CatalogueChange, CatalogueError, DeleteRecordsError, Done,
         PartitionId,
     },
-    catalogue::{METADATA, Record, TopicSettings, partitions_of},
+    catalogue::{METADATA, Record, partitions_of},
     log_scan::marker_of,
     partition::{Partition, Published},
     producer::{SeenBatch, Verdict},
     queue::{AppendRequest, DeleteRecords, Request},
     segment_file::partition_dir,
+    settings::TopicSettings,
 };
 
 /// With less than this left, produce is refused.
@@ -199,10 +200,15 @@ impl Committer {
         if let Record::Deleted { id } = &record {
             self.forget_topic(*id);
         }
+        let of_all = matches!(record, Record::BrokerConfigs { .. });
         Arc::make_mut(&mut self.catalogue).replay(record);
         self.draft.catalogue_changed = true;
+        if of_all {
+            self.settle_settings();
+        }
         if let Some(topic) = self.catalogue.by_id.get(&id).cloned() {
-            let settings = TopicSettings::of(Some(&topic), self.shared.default_segment_bytes);
+            let default = self.shared.default_segment_bytes;
+            let settings = TopicSettings::of(&self.catalogue, Some(&topic), default);
             for partition in partitions_of(id, 0..topic.partitions) {
                 if let Some(entry) = self.entries.get_mut(&partition) {
                     entry.settings = settings;
@@ -215,6 +221,16 @@ impl Committer {
             }
         }
         Ok(id)
+    }
+
+    /// The broker's settings are every topic's defaults.
+    fn settle_settings(&mut self) {
+        for (id, topic) in self.catalogue.partitions() {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                let default = self.shared.default_segment_bytes;
+                entry.settings = TopicSettings::of(&self.catalogue, topic, default);
+            }
+        }
     }
 
     fn forget_topic(&mut self, id: TopicId) {

@@ -7,7 +7,7 @@ use wire::Offset;
 use super::{Recovery, is_not_found};
 use crate::{
     api::{Catalogue, Damage, OpenError, PartitionId},
-    catalogue::{METADATA, TopicSettings, records_of},
+    catalogue::{METADATA, records_of},
     committer::Entry,
     data_dir::at,
     db::Map,
@@ -17,6 +17,7 @@ use crate::{
     log_scan::{marker_in, scan_headers},
     log_state::LogState,
     segment_file::{SegmentFile, base_of, file_name, partition_dir, remove_in_front},
+    settings::TopicSettings,
 };
 
 /// Why the logs cannot be loaded.
@@ -100,7 +101,7 @@ impl Recovery<'_> {
     ) -> Result<HashMap<PartitionId, Entry>, LoadError> {
         let mut entries = HashMap::new();
         for (id, topic) in catalogue.partitions() {
-            let settings = TopicSettings::of(topic, self.default_segment_bytes);
+            let settings = TopicSettings::of(catalogue, topic, self.default_segment_bytes);
             let mut entry = self.entry(id, settings);
             match self.checkpoint.logs.get(&id).copied() {
                 Some(end) => {

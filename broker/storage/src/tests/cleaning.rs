@@ -3,3 +3,4 @@
 mod crashes;
 mod deletion;
 mod lab;
+mod retention;

@@ -115,6 +115,12 @@ impl Lab {
         self.settle();
     }
 
+    /// One look of the cleaner, and what follows from it.
+    pub(super) fn clean(&mut self) {
+        crate::cleaner::step(&self.engine().shared);
+        self.settle();
+    }
+
     fn ask<T: Send + 'static>(
         &mut self,
         request: impl FnOnce(crate::Done<T>) -> Request,

@@ -1,0 +1,76 @@
+//! The settings of a topic that the engine itself follows.
+
+use std::{str::FromStr, sync::Arc};
+
+use crate::api::{Catalogue, Topic};
+
+/// What holds for a topic: its own settings, else the broker's that were set at run time, else
+/// Kafka's defaults.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TopicSettings {
+    pub(crate) segment_bytes: u64,
+    pub(crate) segment_ms: i64,
+    pub(crate) log_append_time: bool,
+    /// `cleanup.policy` has `delete`.
+    pub(crate) delete: bool,
+    /// No limit if none.
+    pub(crate) retention_ms: Option<i64>,
+    /// No limit if none.
+    pub(crate) retention_bytes: Option<u64>,
+}
+
+const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+impl TopicSettings {
+    /// Of a topic; none is the catalogue's own, which keeps everything.
+    pub(crate) fn of(
+        catalogue: &Catalogue,
+        topic: Option<&Arc<Topic>>,
+        default_segment_bytes: u64,
+    ) -> Self {
+        let found = Found { catalogue, topic };
+        let policy = found.text("cleanup.policy", "log.cleanup.policy").unwrap_or("delete");
+        let has = |wanted: &str| {
+            topic.is_some() && policy.split(',').any(|policy| policy.trim() == wanted)
+        };
+        let max_compaction_lag_ms = found
+            .number("max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms")
+            .unwrap_or(i64::MAX);
+        let segment_ms = found.number("segment.ms", "log.roll.ms").unwrap_or(WEEK_MS);
+        let retention_ms = found.number("retention.ms", "log.retention.ms").unwrap_or(WEEK_MS);
+        let retention_bytes = found.number("retention.bytes", "log.retention.bytes");
+        Self {
+            segment_bytes: found
+                .number("segment.bytes", "log.segment.bytes")
+                .unwrap_or(default_segment_bytes),
+            // What may wait no longer for compaction does not stay in the file that is written to.
+            segment_ms: if has("compact") {
+                segment_ms.min(max_compaction_lag_ms)
+            } else {
+                segment_ms
+            },
+            log_append_time: found
+                .text("message.timestamp.type", "log.message.timestamp.type")
+                .is_some_and(|value| value == "LogAppendTime"),
+            delete: has("delete"),
+            retention_ms: Some(retention_ms).filter(|ms| *ms >= 0),
+            retention_bytes: retention_bytes.and_then(|bytes: i64| u64::try_from(bytes).ok()),
+        }
+    }
+}
+
+struct Found<'a> {
+    catalogue: &'a Catalogue,
+    topic: Option<&'a Arc<Topic>>,
+}
+
+impl<'a> Found<'a> {
+    fn text(&self, name: &str, synonym: &str) -> Option<&'a str> {
+        let own = self.topic?.configs.get(name);
+        own.or_else(|| self.catalogue.broker_configs.get(synonym)).map(String::as_str)
+    }
+
+    fn number<T: FromStr>(&self, name: &str, synonym: &str) -> Option<T> {
+        self.text(name, synonym)?.trim().parse().ok()
+    }
+}
