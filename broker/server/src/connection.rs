@@ -279,7 +279,7 @@ async fn send_file(
         }
         let cold = slice.clone();
         let load = move || cold.load_part(sent, length);
-        let bytes = tasks::waiting_for_disk(load).await.map_err(Ended::Log)?;
+        let bytes = tasks::waiting_for_disk(load).await.flatten().map_err(Ended::Log)?;
         write_all(socket, &mut VecDeque::from([bytes]), limit).await?;
         sent += length;
     }

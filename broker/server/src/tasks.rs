@@ -60,10 +60,10 @@ static DISK_WAITS: Semaphore = Semaphore::const_new(2);
 
 /// Does something that may wait for the disk in a thread where nothing else waits for it.
 pub(crate) async fn waiting_for_disk<T: Send + 'static>(
-    read: impl FnOnce() -> io::Result<T> + Send + 'static,
+    read: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let permit = DISK_WAITS.acquire().await.map_err(io::Error::other)?;
-    let outcome = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?;
+    let outcome = tokio::task::spawn_blocking(read).await.map_err(io::Error::other);
     drop(permit);
     outcome
 }

@@ -8,12 +8,13 @@ use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, ListOffsetsResponse};
-use storage::{LogOffsetSnapshot, PartitionId, ReadError};
+use storage::{LogOffsetSnapshot, PartitionId, ReadError, Storage};
 use tokio::sync::oneshot;
 use wire::{ErrorCode, Offset, TimestampMs};
 
 use crate::context::{Broker, Context};
 use crate::dispatch::{Api, Failure, Reply, Request};
+use crate::tasks;
 use crate::topics::{self, LEADER_EPOCH};
 
 pub(crate) const API: Api = Api {
@@ -90,7 +91,7 @@ async fn find(
         MAX_TIMESTAMP if version >= 7 => {
             settle(broker, partition, offsets.log_end_offset).await;
             let end = readable(broker, partition, committed)?;
-            let found = broker.storage.max_timestamp(partition).map_err(read_error)?;
+            let found = search(broker, move |storage| storage.max_timestamp(partition)).await?;
             Ok(found.filter(|(offset, _)| *offset < end))
         }
         EARLIEST_LOCAL if version >= 8 => Ok(Some((offsets.log_start_offset, TimestampMs::NONE))),
@@ -98,11 +99,24 @@ async fn find(
         timestamp if timestamp >= 0 => {
             settle(broker, partition, offsets.log_end_offset).await;
             let end = readable(broker, partition, committed)?;
-            let found = broker.storage.offset_for_timestamp(partition, TimestampMs(timestamp));
-            Ok(found.map_err(read_error)?.filter(|(offset, _)| *offset < end))
+            let time = TimestampMs(timestamp);
+            let by_time = move |storage: &Storage| storage.offset_for_timestamp(partition, time);
+            Ok(search(broker, by_time).await?.filter(|(offset, _)| *offset < end))
         }
         _ => Err(ErrorCode::UNSUPPORTED_VERSION),
     }
+}
+
+type Found = Option<(Offset, TimestampMs)>;
+
+/// Looks for a record by its time, which may have to read from the disk.
+async fn search(
+    broker: &Broker,
+    look: impl FnOnce(&Storage) -> Result<Found, ReadError> + Send + 'static,
+) -> Result<Found, ErrorCode> {
+    let storage = broker.storage.clone();
+    let looked = tasks::waiting_for_disk(move || look(&storage)).await;
+    looked.map_err(|_panicked| ErrorCode::KAFKA_STORAGE_ERROR)?.map_err(read_error)
 }
 
 /// Waits until what had been appended when the request came is durable, so that whoever asks
