@@ -13,7 +13,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Limits;
 
-/// The bytes of a frame that are read at first, and how many of each connection's are free.
+/// The least and the most bytes that are read at first, and how many of each connection's are free.
+/// What is small comes from the allocator's own list of the thread.
+const LEAST_FIRST_READ_BYTES: usize = 1000;
 const FIRST_READ_BYTES: usize = 16 << 10;
 const FREE_BYTES: usize = 64 << 10;
 /// How long a frame waits for others to be done before it is given up.
@@ -123,7 +125,9 @@ impl<'a> FrameReader<'a> {
                 Err(_elapsed) if is_busy() => continue,
                 Err(_elapsed) => return Err(ReadError::Silent),
             }
-            self.buffer.reserve(FIRST_READ_BYTES);
+            // A client's next request is most likely as long as its last one.
+            let first = (2 * self.earned).clamp(LEAST_FIRST_READ_BYTES, FIRST_READ_BYTES);
+            self.buffer.reserve(first);
             match self.socket.try_read_buf(&mut self.buffer) {
                 Ok(0) => return Ok(false),
                 Ok(_) => return Ok(true),
