@@ -21,6 +21,7 @@ mod time;
 
 use std::{
     env,
+    fs::File,
     io::{self, Write},
     process::ExitCode,
 };
@@ -29,6 +30,9 @@ use options::Options;
 use page_cache::Filler;
 use report::Report;
 use tokio::runtime::Runtime;
+
+/// A load average that nothing but the start of this program explains.
+const IDLE_LOAD: f64 = 0.5;
 
 fn main() -> ExitCode {
     match run() {
@@ -47,6 +51,12 @@ fn run() -> io::Result<()> {
     let mut filler = Filler::new(&options.directory)?;
     for round in 1..=options.rounds {
         progress(&format!("round {round} of {}", options.rounds))?;
+        let busy = process::load_average()?;
+        if round == 1 && busy > IDLE_LOAD {
+            report.note(format!(
+                "the machine was not idle: its load average was {busy} before the run"
+            ));
+        }
         if options.wants(options::LIMIT) {
             filler.fill()?;
             let figures = limit::measure(&options.directory.join("limit"), options.seconds)?;
@@ -62,11 +72,16 @@ fn run() -> io::Result<()> {
                 report.note(format!("{}: {error}", kind.name()));
             }
         }
+        // What is known so far, for a run of hours may be cut short.
+        print(&report, &mut File::create(options.directory.join("report.md"))?)?;
     }
-    let out = &mut io::stdout();
+    print(&report, &mut io::stdout())
+}
+
+fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     report.print(out)?;
     writeln!(out)?;
-    bars::print(&report, out)
+    bars::print(report, out)
 }
 
 fn progress(what: &str) -> io::Result<()> {

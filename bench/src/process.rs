@@ -51,6 +51,12 @@ pub(crate) fn free_mb() -> io::Result<f64> {
     Ok(number("/proc/meminfo", "MemFree:")? / 1024.0)
 }
 
+/// How many tasks ran or waited for a disk, in the last minute's mean.
+pub(crate) fn load_average() -> io::Result<f64> {
+    let average = fs::read_to_string("/proc/loadavg")?;
+    Ok(average.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN))
+}
+
 fn number(file: &str, field: &str) -> io::Result<f64> {
     Ok(fs::read_to_string(file)?
         .lines()

@@ -13,8 +13,9 @@ use crate::{
 };
 
 const PARTITIONS: i32 = 256;
-/// In each partition.
-const BYTES: u64 = 4 << 20;
+/// In all partitions, for each KiB of a batch: small batches take long to write.
+const BYTES_PER_KIB: u64 = 128 << 20;
+const BYTES_MAX: u64 = 1 << 30;
 /// Read one after the other, each by a connection of its own.
 const ALONE: i32 = 16;
 
@@ -26,7 +27,7 @@ pub(super) fn run(turn: &mut Turn<'_>) -> io::Result<()> {
 
 fn batches_of(turn: &mut Turn<'_>, kib: usize) -> io::Result<()> {
     let all: Vec<i32> = (0..PARTITIONS).collect();
-    let bytes = BYTES * u64::try_from(all.len()).map_err(io::Error::other)?;
+    let bytes = (BYTES_PER_KIB * u64::try_from(kib).map_err(io::Error::other)?).min(BYTES_MAX);
     let load = saturating("bench-fetch", PARTITIONS, kib << 10, Until::Sent(bytes));
     produce::run(&turn.peer.brokers, &load)?;
     let limit = turn.limit();
