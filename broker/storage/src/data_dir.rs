@@ -131,7 +131,10 @@ fn first_start(config: &Config, host: &Host, paths: &Paths) -> Result<Uuid, Open
         data_id,
         segment_bytes: config.journal_segment_bytes,
     };
-    at(&paths.journal, ring.make(0))?;
+    // With one alone, a disk that is full before there is another could never go on.
+    for segment in 0..FIRST_SEGMENTS {
+        at(&paths.journal, ring.make(segment))?;
+    }
     let mut checkpoint = Checkpoint {
         number: 1,
         data_id,
