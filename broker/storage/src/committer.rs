@@ -183,7 +183,8 @@ impl Committer {
             cycle: origin.cycle,
             cycle_start: origin.cycle_start,
             origin,
-            proved: origin.cycle,
+            // Nothing in the ring says yet that the last of the replayed cycles is synced.
+            proved: origin.checkpoint_cycle.max(origin.cycle.saturating_sub(1)),
             checkpoint: origin.checkpoint,
             checkpoint_cycle: origin.checkpoint_cycle,
             checkpoint_wanted: false,
