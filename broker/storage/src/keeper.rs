@@ -203,6 +203,8 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     for file in plan.files.values() {
         files.extend(unless_gone(file.for_syncing(disk))?);
     }
+    let newest = shared.checkpoint.load(Ordering::SeqCst);
+    assert!(newest < plan.checkpoint.number, "a checkpoint is newer than all before it");
     disk.sync_files(&files)?;
     for dir in &plan.dirs {
         unless_gone(disk.sync_dir(dir))?;

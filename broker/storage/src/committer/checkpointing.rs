@@ -23,6 +23,7 @@ impl Committer {
 
     /// Makes the synced cycle visible, does the file operations that it decided, and answers.
     pub(super) fn publish(&mut self) {
+        assert!(self.ring.is_synced(), "nothing is answered or shown before its sync");
         let partitions = std::mem::take(&mut self.draft.partitions);
         self.publish_catalogue();
         let mut woken = Vec::new();

@@ -141,10 +141,15 @@ impl Entry {
         published.rows.append(&mut fresh.rows);
         published.aborted.append(&mut fresh.aborted);
         let offsets = &mut published.offsets;
+        // A transaction may have begun with records that were deleted.
+        let stable = self.log.last_stable_offset().max(self.log_start);
+        assert!(offsets.log_start_offset <= self.log_start, "a log's start never goes back");
+        assert!(offsets.high_watermark <= self.log.next_offset, "the high watermark never falls");
+        assert!(offsets.last_stable_offset <= stable, "the last stable offset never falls");
+        assert!(stable <= self.log.next_offset, "log start and last stable offset are in the log");
         offsets.log_start_offset = self.log_start;
         offsets.high_watermark = self.log.next_offset;
-        // A transaction may have begun with records that were deleted.
-        offsets.last_stable_offset = self.log.last_stable_offset().max(self.log_start);
+        offsets.last_stable_offset = stable;
         offsets.log_end_offset = self.log.next_offset;
         published.woken()
     }

@@ -207,6 +207,7 @@ pub(crate) struct Ring {
     file: Arc<dyn DiskFile>,
     position: u64,
     last_cycle: u64,
+    is_synced: bool,
 }
 
 impl Ring {
@@ -217,7 +218,8 @@ impl Ring {
         last_cycle: u64,
     ) -> io::Result<Self> {
         let file = files.open(at.segment, Open::Direct)?;
-        Ok(Self { files, segments, segment: at.segment, file, position: at.position, last_cycle })
+        let (segment, position) = (at.segment, at.position);
+        Ok(Self { files, segments, segment, file, position, last_cycle, is_synced: true })
     }
 
     /// Where the next cycle goes if it fits.
@@ -243,13 +245,25 @@ impl Ring {
     /// Writes a cycle, which is durable after [`Ring::sync`].
     pub(crate) fn write(&mut self, cycle: u64, bytes: &[u8]) -> io::Result<()> {
         assert!(self.has_room(bytes.len()), "a cycle lies in one segment");
+        assert_eq!(cycle, self.last_cycle + 1, "cycles have consecutive numbers");
+        assert!(self.is_synced, "one cycle at most is not synced");
+        self.is_synced = false;
         self.file.write_at(bytes, self.position)?;
         self.position += position(bytes.len());
         self.last_cycle = cycle;
         Ok(())
     }
 
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        if mutant::is(Mutant::SkipSync) { Ok(()) } else { self.file.sync() }
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        if !mutant::is(Mutant::SkipSync) {
+            self.file.sync()?;
+        }
+        self.is_synced = true;
+        Ok(())
+    }
+
+    /// Whether everything that was written is synced.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.is_synced
     }
 }
