@@ -3,7 +3,9 @@
 mod basics;
 mod cleaning;
 mod crashes;
+mod images;
 mod map;
 mod reading;
 mod sim;
 mod support;
+mod worlds;

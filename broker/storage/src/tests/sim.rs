@@ -1,14 +1,21 @@
-//! A disk, a clock and threads that exist only in memory, and lose what was not synced.
+//! A machine that exists only in memory: a disk that loses what was not synced, a clock, and the
+//! engine's own steps in one thread. A seed decides everything.
 
 mod disk;
+mod inode;
+mod load;
+mod model;
+mod tally;
 mod world;
 
-pub(in crate::tests) use disk::{Crash, SimDisk};
-pub(in crate::tests) use world::World;
+pub(super) use disk::{Crash, Faults, SimDisk};
+pub(super) use model::{Check, Event, Model, UNREADABLE, check};
+pub(super) use tally::Tally;
+pub(super) use world::{Sizes, World, place};
 
 /// Randomness that a seed decides (xorshift).
-#[derive(Debug, Clone)]
-pub(in crate::tests) struct Dice(u64);
+#[derive(Clone, Debug)]
+pub(super) struct Dice(u64);
 
 impl Dice {
     pub(in crate::tests) fn new(seed: u64) -> Self {

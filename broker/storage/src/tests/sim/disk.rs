@@ -8,10 +8,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::Dice;
+use super::{
+    Dice, Tally,
+    inode::{Inode, Loss},
+};
 use crate::host::{Disk, DiskFile, Lock, Open};
 
-const SECTOR: usize = 512;
+/// How a cycle in the journal begins.
+const CYCLE: &[u8] = b"ottlacy1";
 
 /// How the machine stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,23 +24,8 @@ pub(in crate::tests) enum Crash {
     Kill,
     /// The power is cut.
     Power,
-}
-
-#[derive(Clone, Debug)]
-enum Unsynced {
-    Write { position: usize, bytes: Vec<u8> },
-    SetLen(usize),
-}
-
-/// A file's contents: as the processes see it, as the disk has it, and what lies between.
-#[derive(Debug, Default)]
-struct Inode {
-    seen: Vec<u8>,
-    durable: Vec<u8>,
-    unsynced: Vec<Unsynced>,
-    /// Sectors that a power cut has lost on one half of a mirror: the other half may show them
-    /// after any later cut, until something else is synced there.
-    ghosts: Vec<(usize, Vec<u8>)>,
+    /// The power is cut, and nothing was written but what was synced.
+    PowerLosesAll,
 }
 
 #[derive(Clone, Debug)]
@@ -45,19 +34,43 @@ enum NameChange {
     Remove(PathBuf),
 }
 
-#[derive(Debug, Default)]
-struct State {
+/// What goes wrong, and when.
+#[derive(Clone, Debug, Default)]
+pub(in crate::tests) struct Faults {
+    /// From so many writes on, every write and sync fails: the machine has stopped there.
+    pub(in crate::tests) writes_left: Option<u64>,
+    /// Every sync says that it worked and does nothing.
+    pub(in crate::tests) lies: bool,
+    /// The one after so many fails with EIO.
+    pub(in crate::tests) write_fails_after: Option<u64>,
+    pub(in crate::tests) sync_fails_after: Option<u64>,
+    pub(in crate::tests) read_fails_after: Option<u64>,
+    /// Bytes that all files may have together.
+    pub(in crate::tests) capacity: Option<usize>,
+    /// What is said to be free.
+    pub(in crate::tests) free: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(in crate::tests) struct State {
     inodes: Vec<Inode>,
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
     changes: Vec<NameChange>,
     dirs: BTreeSet<PathBuf>,
-    /// Syncs until the disk fails for ever.
-    syncs_left: Option<u64>,
-    /// Sync nothing, and say that it worked.
-    lies: bool,
-    writes_left: Option<u64>,
-    pub(super) syncs: u64,
+    faults: Faults,
+    syncs: u64,
+    /// Where a cycle is that is not synced.
+    unsynced_cycle: Option<usize>,
+    /// Writes, syncs and changes of names so far.
+    changes_made: u64,
+    /// The state in front of each of them.
+    recording: Option<Vec<State>>,
+    /// Where the machine stopped.
+    stopped_at: Option<(PathBuf, usize)>,
+    /// Whether a read has failed since this was last asked.
+    read_failed: bool,
+    tally: Tally,
 }
 
 /// The disk; clones are the same disk.
@@ -69,14 +82,22 @@ impl SimDisk {
         self.0.lock().unwrap()
     }
 
-    /// From so many writes on, every write and sync fails: the machine has stopped there.
-    pub(in crate::tests) fn stop_after_writes(&self, writes: Option<u64>) {
-        self.state().writes_left = writes;
+    /// Another disk, with these contents.
+    pub(in crate::tests) fn with(state: State) -> Self {
+        Self(Arc::new(Mutex::new(State { tally: Tally::default(), ..state })))
     }
 
-    /// Every sync says that it worked and does nothing.
-    pub(in crate::tests) fn lie(&self) {
-        self.state().lies = true;
+    pub(in crate::tests) fn faults(&self, set: impl FnOnce(&mut Faults)) {
+        set(&mut self.state().faults);
+    }
+
+    /// From so many writes on, the machine has stopped.
+    pub(in crate::tests) fn stop_after_writes(&self, writes: Option<u64>) {
+        self.faults(|faults| faults.writes_left = writes);
+    }
+
+    pub(in crate::tests) fn tally(&self) -> Tally {
+        self.state().tally.clone()
     }
 
     /// How many syncs there were.
@@ -84,20 +105,77 @@ impl SimDisk {
         self.state().syncs
     }
 
+    pub(in crate::tests) fn changes_made(&self) -> u64 {
+        self.state().changes_made
+    }
+
+    /// From now on, the state in front of each change is remembered.
+    pub(in crate::tests) fn record(&self) {
+        let mut state = self.state();
+        state.recording = Some(Vec::new());
+        state.changes_made = 0;
+    }
+
+    /// What was recorded, and how it is now.
+    pub(in crate::tests) fn recorded(&self) -> Vec<State> {
+        let mut state = self.state();
+        let mut points = state.recording.take().unwrap_or_default();
+        points.push(state.clone());
+        points
+    }
+
+    pub(in crate::tests) fn used(&self) -> usize {
+        self.state().used()
+    }
+
+    pub(in crate::tests) fn has_read_failed(&self) -> bool {
+        std::mem::take(&mut self.state().read_failed)
+    }
+
+    /// Where the machine stopped, if it did.
+    pub(in crate::tests) fn stopped_at(&self) -> Option<(PathBuf, usize)> {
+        self.state().stopped_at.clone()
+    }
+
+    /// Whether every cycle that was written is synced.
+    pub(in crate::tests) fn journal_is_synced(&self) -> bool {
+        self.state().unsynced_cycle.is_none()
+    }
+
     /// What the next start finds.
     pub(in crate::tests) fn crash(&self, how: Crash, dice: &mut Dice) {
         let mut state = self.state();
-        state.writes_left = None;
-        state.syncs_left = None;
+        state.faults = Faults { lies: state.faults.lies, ..Faults::default() };
+        state.stopped_at = None;
+        state.unsynced_cycle = None;
+        state.tally.note(if how == Crash::Kill { "kill" } else { "power cut" });
         if how == Crash::Kill {
             return;
         }
-        let State { inodes, names, durable_names, changes, .. } = &mut *state;
-        for inode in inodes.iter_mut() {
-            inode.lose(dice);
+        let State { inodes, names, durable_names, changes, tally, .. } = &mut *state;
+        let journal: BTreeSet<usize> =
+            names.iter().filter(|(path, _)| is_journal(path)).map(|(_, inode)| *inode).collect();
+        for (number, inode) in inodes.iter_mut().enumerate() {
+            if how == Crash::PowerLosesAll {
+                inode.lose_all();
+                continue;
+            }
+            let Loss { kept, lost, shown } = inode.lose(dice);
+            if kept && lost {
+                tally.note("unsynced sectors kept and lost in one file");
+            }
+            if kept && lost && journal.contains(&number) {
+                tally.note("torn tail of the journal");
+            }
+            if shown {
+                tally.note("lost sectors come back from a mirror");
+            }
         }
         // Names change in order within the file system, up to some point.
-        let kept = dice.below_len(changes.len() + 1);
+        let kept = if how == Crash::Power { dice.below_len(changes.len() + 1) } else { 0 };
+        if kept < changes.len() {
+            tally.note("unsynced names lost");
+        }
         for change in changes.drain(..).take(kept) {
             change.apply(durable_names);
         }
@@ -105,29 +183,27 @@ impl SimDisk {
     }
 
     /// Flips a bit of what the disk has.
-    pub(in crate::tests) fn flip(&self, path: &Path, position: usize) {
+    pub(in crate::tests) fn flip(&self, path: &Path, position: usize, bit: u32) {
         let mut state = self.state();
         let inode = state.names[path];
-        for bytes in [0, 1] {
-            let inode = &mut state.inodes[inode];
-            let bytes = if bytes == 0 { &mut inode.seen } else { &mut inode.durable };
-            if let Some(byte) = bytes.get_mut(position) {
-                *byte ^= 1;
-            }
-        }
+        state.inodes[inode].flip(position, bit);
     }
 
     pub(in crate::tests) fn contents(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state();
-        state.names.get(path).map(|inode| state.inodes[*inode].seen.clone())
+        state.names.get(path).map(|inode| state.inodes[*inode].seen().to_vec())
     }
 
-    /// Every file and its bytes.
-    pub(in crate::tests) fn image(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    /// Every file and its length.
+    pub(in crate::tests) fn files(&self) -> BTreeMap<PathBuf, usize> {
         let state = self.state();
         let files = state.names.iter();
-        files.map(|(path, inode)| (path.clone(), state.inodes[*inode].seen.clone())).collect()
+        files.map(|(path, inode)| (path.clone(), state.inodes[*inode].seen().len())).collect()
     }
+}
+
+fn is_journal(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|it| it.starts_with("segment-"))
 }
 
 impl NameChange {
@@ -145,109 +221,74 @@ impl NameChange {
     }
 }
 
-fn put(target: &mut Vec<u8>, position: usize, bytes: &[u8]) {
-    if target.len() < position + bytes.len() {
-        target.resize(position + bytes.len(), 0);
-    }
-    target[position..position + bytes.len()].copy_from_slice(bytes);
-}
-
-impl Inode {
-    fn write(&mut self, position: usize, bytes: &[u8]) {
-        put(&mut self.seen, position, bytes);
-        self.unsynced.push(Unsynced::Write { position, bytes: bytes.to_vec() });
-    }
-
-    fn sync(&mut self) {
-        for change in std::mem::take(&mut self.unsynced) {
-            match change {
-                Unsynced::Write { position, bytes } => {
-                    let end = position + bytes.len();
-                    self.ghosts.retain(|(at, ghost)| at + ghost.len() <= position || *at >= end);
-                    put(&mut self.durable, position, &bytes);
-                }
-                Unsynced::SetLen(length) => self.set_durable_len(length),
-            }
-        }
-    }
-
-    fn set_durable_len(&mut self, length: usize) {
-        self.ghosts.retain(|(at, ghost)| at + ghost.len() <= length);
-        self.durable.resize(length, 0);
-    }
-
-    fn show_ghosts(&mut self) {
-        for (at, bytes) in std::mem::take(&mut self.ghosts) {
-            put(&mut self.durable, at, &bytes);
-        }
-    }
-
-    /// Sectors reach the disk in any order, or not at all.
-    fn lose(&mut self, dice: &mut Dice) {
-        let mood = dice.below(4);
-        if !self.ghosts.is_empty() && dice.one_in(2) {
-            self.show_ghosts();
-        }
-        let mut sectors = Vec::new();
-        for change in std::mem::take(&mut self.unsynced) {
-            match change {
-                Unsynced::SetLen(length) => {
-                    if dice.one_in(2) {
-                        self.set_durable_len(length);
-                    }
-                }
-                Unsynced::Write { position, bytes } => {
-                    let mut at = position;
-                    let mut rest = bytes.as_slice();
-                    while !rest.is_empty() {
-                        let length = rest.len().min(SECTOR - at % SECTOR);
-                        sectors.push((at, rest[..length].to_vec()));
-                        rest = &rest[length..];
-                        at += length;
-                    }
-                }
-            }
-        }
-        while !sectors.is_empty() {
-            let index = dice.below_len(sectors.len());
-            let (at, bytes) = sectors.swap_remove(index);
-            let kept = match mood {
-                0 => false,
-                1 => true,
-                2 => dice.one_in(2),
-                _ => !dice.one_in(16),
-            };
-            if kept {
-                put(&mut self.durable, at, &bytes);
-            } else {
-                self.ghosts.push((at, bytes));
-            }
-        }
-        // What is beyond the end was never given blocks.
-        self.set_durable_len(self.durable.len());
-        self.seen.clone_from(&self.durable);
-    }
-}
-
 fn stopped() -> io::Error {
     io::Error::other("the machine has stopped")
 }
 
+fn eio() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
+
+/// Whether it is this one's turn.
+fn is_due(after: &mut Option<u64>) -> bool {
+    match after {
+        Some(0) => {
+            *after = None;
+            true
+        }
+        Some(left) => {
+            *left -= 1;
+            false
+        }
+        None => false,
+    }
+}
+
 impl State {
-    fn may_write(&mut self) -> io::Result<()> {
-        match &mut self.writes_left {
-            Some(0) => Err(stopped()),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
+    fn point(&mut self, path: &Path, position: usize) {
+        self.changes_made += 1;
+        if let Some(mut points) = self.recording.take() {
+            points.push(Self { stopped_at: Some((path.to_path_buf(), position)), ..self.clone() });
+            self.recording = Some(points);
         }
     }
 
-    fn may_sync(&mut self) -> io::Result<bool> {
+    fn may_write(&mut self, path: &Path, position: usize) -> io::Result<()> {
+        self.point(path, position);
+        match &mut self.faults.writes_left {
+            Some(0) => {
+                let _first = self.stopped_at.get_or_insert((path.to_path_buf(), position));
+                return Err(stopped());
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        if is_due(&mut self.faults.write_fails_after) {
+            self.tally.note("EIO on a write");
+            return Err(eio());
+        }
+        Ok(())
+    }
+
+    fn may_sync(&mut self, path: &Path) -> io::Result<bool> {
+        self.point(path, 1);
         self.syncs += 1;
-        if self.writes_left == Some(0) { Err(stopped()) } else { Ok(!self.lies) }
+        let has_stopped = self.faults.writes_left == Some(0);
+        if has_stopped { Err(stopped()) } else { Ok(!self.faults.lies) }
+    }
+
+    fn used(&self) -> usize {
+        self.names.values().map(|inode| self.inodes[*inode].seen().len()).sum()
+    }
+
+    fn has_space(&self, inode: usize, length: usize) -> io::Result<()> {
+        let Some(capacity) = self.faults.capacity else { return Ok(()) };
+        let more = length.saturating_sub(self.inodes[inode].seen().len());
+        if more > 0 && self.used() + more > capacity {
+            self.tally.note("ENOSPC on a write");
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 }
 
@@ -258,11 +299,10 @@ impl Disk for SimDisk {
             Some(inode) => *inode,
             None if how == Open::Read => return Err(io::ErrorKind::NotFound.into()),
             None => {
-                let parent = path.parent().unwrap();
-                if !state.dirs.contains(parent) {
+                if !state.dirs.contains(path.parent().unwrap()) {
                     return Err(io::ErrorKind::NotFound.into());
                 }
-                state.may_write()?;
+                state.may_write(path, 0)?;
                 state.inodes.push(Inode::default());
                 let inode = state.inodes.len() - 1;
                 state.names.insert(path.to_path_buf(), inode);
@@ -270,7 +310,7 @@ impl Disk for SimDisk {
                 inode
             }
         };
-        Ok(Arc::new(SimFile { disk: self.clone(), inode }))
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, path: path.to_path_buf() }))
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -302,7 +342,7 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.may_write()?;
+        state.may_write(path, 0)?;
         state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
         state.changes.push(NameChange::Remove(path.to_path_buf()));
         Ok(())
@@ -310,20 +350,21 @@ impl Disk for SimDisk {
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.may_write()?;
         let inside: Vec<_> =
             state.names.keys().filter(|name| name.starts_with(path)).cloned().collect();
         for name in inside {
+            state.may_write(path, 0)?;
             state.names.remove(&name);
             state.changes.push(NameChange::Remove(name));
         }
+        state.may_write(path, 0)?;
         state.dirs.retain(|dir| !dir.starts_with(path));
         Ok(())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.may_write()?;
+        state.may_write(to, 0)?;
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_path_buf(), inode);
         state.changes.push(NameChange::Remove(from.to_path_buf()));
@@ -333,7 +374,7 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        if !state.may_sync()? {
+        if !state.may_sync(path)? {
             return Ok(());
         }
         let changes = std::mem::take(&mut state.changes);
@@ -355,7 +396,7 @@ impl Disk for SimDisk {
     }
 
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
+        Ok(self.state().faults.free.unwrap_or(u64::MAX))
     }
 
     fn identity(&self, _path: &Path) -> Option<[u8; 32]> {
@@ -376,41 +417,57 @@ impl Lock for SimLock {}
 struct SimFile {
     disk: SimDisk,
     inode: usize,
-}
-
-impl SimFile {
-    fn with<T>(&self, act: impl FnOnce(&mut Inode) -> T) -> T {
-        act(&mut self.disk.state().inodes[self.inode])
-    }
+    path: PathBuf,
 }
 
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let position = usize::try_from(position).unwrap();
-        self.with(|inode| {
-            let found = inode.seen.get(position..).unwrap_or_default();
-            let length = found.len().min(buffer.len());
-            buffer[..length].copy_from_slice(&found[..length]);
-            Ok(length)
-        })
+        let mut state = self.disk.state();
+        if is_due(&mut state.faults.read_fails_after) {
+            state.tally.note("EIO on a read");
+            state.read_failed = true;
+            return Err(eio());
+        }
+        let found = state.inodes[self.inode].seen().get(position..).unwrap_or_default();
+        let length = found.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&found[..length]);
+        Ok(length)
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let position = usize::try_from(position).unwrap();
-        let may = self.disk.state().may_write();
-        if let Err(error) = may {
-            // The machine stopped in the middle of it.
-            self.with(|inode| inode.write(position, &bytes[..bytes.len() / 2]));
-            return Err(error);
+        let mut state = self.disk.state();
+        state.has_space(self.inode, position + bytes.len())?;
+        let before = state.inodes[self.inode].seen().get(position..).unwrap_or_default();
+        // The first cycle of a segment stands at 4096.
+        if position == 4096 && before.starts_with(CYCLE) && !before.starts_with(bytes) {
+            state.tally.note("journal segment used again");
         }
-        self.with(|inode| inode.write(position, bytes));
-        Ok(())
+        let may = state.may_write(&self.path, position);
+        // The machine stopped in the middle of it, or the disk failed there.
+        let reached = if may.is_ok() { bytes.len() } else { bytes.len() / 2 };
+        if bytes.starts_with(CYCLE) {
+            state.unsynced_cycle = Some(self.inode);
+        }
+        state.inodes[self.inode].write(position, &bytes[..reached]);
+        may
     }
 
     fn sync(&self) -> io::Result<()> {
-        if self.disk.state().may_sync()? {
-            self.with(Inode::sync);
+        let mut state = self.disk.state();
+        if !state.may_sync(&self.path)? {
+            return Ok(());
         }
+        if is_due(&mut state.faults.sync_fails_after) {
+            state.tally.note("EIO on a sync");
+            state.inodes[self.inode].fail_sync();
+            return Err(eio());
+        }
+        if state.unsynced_cycle == Some(self.inode) {
+            state.unsynced_cycle = None;
+        }
+        state.inodes[self.inode].sync();
         Ok(())
     }
 
@@ -419,17 +476,16 @@ impl DiskFile for SimFile {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.disk.state().may_write()?;
         let length = usize::try_from(length).unwrap();
-        self.with(|inode| {
-            inode.seen.resize(length, 0);
-            inode.unsynced.push(Unsynced::SetLen(length));
-        });
+        let mut state = self.disk.state();
+        state.has_space(self.inode, length)?;
+        state.may_write(&self.path, length)?;
+        state.inodes[self.inode].set_len(length);
         Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.with(|inode| crate::codec::position(inode.seen.len())))
+        Ok(crate::codec::position(self.disk.state().inodes[self.inode].seen().len()))
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {

@@ -1,7 +1,7 @@
-//! The engine on the simulated disk, a load, and what must be true after every crash.
+//! The engine on the simulated machine, and everyone who talks to it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -12,25 +12,26 @@ use std::{
 };
 
 use bytes::Bytes;
-use wire::{
-    Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId,
-    batch::{BatchBuilder, BatchView, ControlMarker, Marker, NewRecord, control_marker},
-};
+use wire::{Offset, TimestampMs, TopicId, batch::BatchView};
 
-use super::{Crash, Dice, SimDisk};
+use super::{
+    Check, Crash, Dice, Event, Model, SimDisk, check,
+    load::SimProducer,
+    model::{Sent, read},
+};
 use crate::{
-    Append, AppendError, Appended, CatalogueChange, Config, Durability, Host, Isolation, OpenError,
-    PartitionId, ReadLimit,
+    Append, AppendError, Appended, CatalogueChange, CatalogueError, Config, DeleteRecordsError,
+    Durability, Host, Isolation, OpenError, PartitionId,
     engine::{Opened, open},
     host::{Clock, Random, Running, Threads},
     keeper,
     log_state::LogState,
     log_writer::LogWriter,
-    queue::{AppendRequest, Request},
-    read::Reading,
+    partition::Partition,
+    queue::{AppendRequest, DeleteRecords, Request},
 };
 
-const PARTITIONS: i32 = 3;
+pub(super) const PARTITIONS: i32 = 3;
 
 #[derive(Debug, Default)]
 struct SimClock(AtomicI64);
@@ -67,31 +68,25 @@ impl Random for SimRandom {
     }
 }
 
-/// What came of an append.
+/// What the engine has answered.
 #[derive(Clone, Copy, Debug)]
-struct Outcome {
-    /// Its number in the world's list.
-    sent: usize,
-    durability: Durability,
-    appended: Appended,
+enum Answer {
+    Append(usize, Durability, Result<Appended, AppendError>),
+    Topic(Result<TopicId, CatalogueError>, i32),
+    Deleted(TopicId, bool),
+    LogStart(PartitionId, Offset),
+    /// Answered as synced while the journal was not.
+    Early,
 }
 
-/// A batch that was handed over.
-#[derive(Clone, Debug)]
-struct Sent {
-    partition: PartitionId,
-    batch: Bytes,
-}
+/// Answers with the number of changes that the disk had seen before.
+type Answers = Arc<Mutex<Vec<(u64, Answer)>>>;
 
-/// A producer with sequences in one partition, and perhaps an open transaction.
-#[derive(Debug)]
-struct SimProducer {
-    id: i64,
-    partition: PartitionId,
-    next_sequence: i32,
-    /// Handed over and not answered.
-    unanswered: Option<usize>,
-    transactional: bool,
+/// How large things are in this world.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::tests) struct Sizes {
+    pub(in crate::tests) segment_bytes: u64,
+    pub(in crate::tests) journal_segment_bytes: u64,
 }
 
 /// Everything.
@@ -100,27 +95,33 @@ pub(in crate::tests) struct World {
     pub(in crate::tests) dice: Dice,
     clock: Arc<SimClock>,
     host: Host,
+    sizes: Sizes,
     pub(in crate::tests) engine: Option<Opened>,
-    topic: Option<TopicId>,
-    sent: Vec<Sent>,
-    answers: Arc<Mutex<Vec<Outcome>>>,
-    synced: BTreeMap<(PartitionId, Offset), usize>,
-    written: BTreeMap<(PartitionId, Offset), usize>,
-    /// What a reader has seen: offset, and the bytes.
-    seen: BTreeMap<(PartitionId, Offset), Bytes>,
-    producers: Vec<SimProducer>,
-    last_producer: i64,
-}
-
-type Check = Result<(), String>;
-
-fn check(holds: bool, what: impl FnOnce() -> String) -> Check {
-    if holds { Ok(()) } else { Err(what()) }
+    pub(in crate::tests) model: Model,
+    /// Everything that happened, in front of which change of the disk.
+    pub(in crate::tests) history: Vec<(u64, Event)>,
+    answers: Answers,
+    pub(super) producers: Vec<SimProducer>,
+    pub(super) last_producer: i64,
+    pub(super) life: u64,
+    /// Whether a catalogue change is asked for and not answered.
+    pub(super) changing: Option<&'static str>,
+    /// Whether an answer before its sync is an error in itself, and not only by what it loses.
+    pub(in crate::tests) watches_syncs: bool,
 }
 
 impl World {
     pub(in crate::tests) fn new(seed: u64) -> Self {
-        let disk = SimDisk::default();
+        let mut dice = Dice::new(seed);
+        let sizes = Sizes {
+            segment_bytes: [3000, 9000, 9000, 30_000][dice.below_len(4)],
+            journal_segment_bytes: [48 << 10, 96 << 10, 96 << 10][dice.below_len(3)],
+        };
+        Self { dice, ..Self::on(SimDisk::default(), seed, sizes) }
+    }
+
+    /// A world that begins with this disk.
+    pub(in crate::tests) fn on(disk: SimDisk, seed: u64, sizes: Sizes) -> Self {
         let clock = Arc::new(SimClock::default());
         let host = Host {
             disk: Arc::new(disk.clone()),
@@ -133,15 +134,16 @@ impl World {
             dice: Dice::new(seed),
             clock,
             host,
+            sizes,
             engine: None,
-            topic: None,
-            sent: Vec::new(),
+            model: Model::default(),
+            history: Vec::new(),
             answers: Arc::default(),
-            synced: BTreeMap::new(),
-            written: BTreeMap::new(),
-            seen: BTreeMap::new(),
             producers: Vec::new(),
             last_producer: 0,
+            life: 0,
+            changing: None,
+            watches_syncs: true,
         }
     }
 
@@ -149,11 +151,13 @@ impl World {
         let config = Config {
             data_dir: PathBuf::from("/data"),
             journal_dir: None,
-            segment_bytes: 9000,
-            journal_segment_bytes: 96 << 10,
+            segment_bytes: self.sizes.segment_bytes,
+            journal_segment_bytes: self.sizes.journal_segment_bytes,
         };
         let writer = LogWriter::inline(Arc::clone(&self.host.disk));
+        self.engine = None;
         self.engine = Some(open(&config, self.host.clone(), writer, false)?);
+        self.life += 1;
         Ok(())
     }
 
@@ -161,92 +165,150 @@ impl World {
         self.engine.as_mut().unwrap()
     }
 
-    /// Works everything off that is queued.
-    pub(in crate::tests) fn settle(&mut self) {
-        while self.engine().committer.step() {}
-        self.take_answers();
+    pub(super) fn note(&self, what: &'static str) {
+        self.disk.tally().note(what);
     }
 
-    pub(in crate::tests) fn create_topic(&mut self) {
-        let created = Arc::new(Mutex::new(None));
-        let tell = Arc::clone(&created);
-        let change = CatalogueChange::CreateTopic {
-            name: "t".to_owned(),
-            partitions: PARTITIONS,
-            configs: BTreeMap::new(),
-        };
-        let done = Box::new(move |result| *tell.lock().unwrap() = Some(result));
-        self.engine().shared.queue.push(Request::Catalogue { change, done });
-        self.settle();
-        self.topic = created.lock().unwrap().take().and_then(Result::ok);
+    pub(super) fn pass(&self, milliseconds: i64) {
+        self.clock.0.fetch_add(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Remembers what has happened just now.
+    pub(super) fn tell(&mut self, event: Event) -> Check {
+        self.tell_at(self.disk.changes_made(), event)
+    }
+
+    fn tell_at(&mut self, at: u64, event: Event) -> Check {
+        self.history.push((at, event.clone()));
+        self.model.take(event)
+    }
+
+    /// Works everything off that is queued.
+    pub(in crate::tests) fn settle(&mut self) -> Check {
+        while self.engine().committer.step() {}
+        self.take_answers()
+    }
+
+    /// One cycle.
+    pub(in crate::tests) fn step(&mut self) -> Check {
+        self.engine().committer.step();
+        self.take_answers()
+    }
+
+    /// The keeper's work.
+    pub(in crate::tests) fn keep(&mut self) {
         if self.has_ended() {
-            // Whether an earlier topic of that name is deleted, the next start will tell.
             return;
         }
-        let found = self.engine().shared.catalogue().by_name.get("t").map(|topic| topic.id);
-        self.topic = self.topic.or(found);
+        let shared = &self.engine().shared;
+        let had_checkpoint = !shared.jobs.is_idle();
+        keeper::step(shared);
+        let note = match (had_checkpoint, shared.has_ended()) {
+            (true, true) => "stopped while checkpointing",
+            (true, false) => "checkpoint",
+            (false, _) => return,
+        };
+        self.note(note);
     }
 
-    fn delete_topic(&mut self) {
-        let Some(id) = self.topic else { return };
-        let change = CatalogueChange::DeleteTopic { id };
-        let done = Box::new(|_| {});
-        self.engine().shared.queue.push(Request::Catalogue { change, done });
-        // Whether it is answered or not, nothing is promised of its records any more.
-        self.topic = None;
-        for map in [&mut self.synced, &mut self.written] {
-            map.retain(|(partition, _), _| partition.topic != id);
+    /// Seconds without anything to do.
+    pub(in crate::tests) fn idle(&mut self, milliseconds: i64) {
+        self.pass(milliseconds);
+        if !self.has_ended() {
+            self.engine().committer.idle();
         }
-        self.seen.retain(|(partition, _), _| partition.topic != id);
-        self.producers.clear();
-        self.settle();
     }
 
-    fn some_partition(&mut self) -> Option<PartitionId> {
-        let index = i32::try_from(self.dice.below(PARTITIONS.unsigned_abs().into())).unwrap();
-        self.topic.map(|topic| super::super::support::partition(topic, index))
+    /// Stops as a clean stop does.
+    pub(in crate::tests) fn finish(&mut self) -> Check {
+        self.engine().committer.finish();
+        self.take_answers()?;
+        self.keep();
+        Ok(())
     }
 
-    fn records(&mut self, mut builder: BatchBuilder) -> Bytes {
-        let number = self.sent.len();
-        for index in 0..=self.dice.below(3) {
-            let mut value = format!("{number}-{index} ").into_bytes();
-            let length = usize::try_from(self.dice.below(1500)).unwrap();
-            value.resize(value.len() + length, b'x');
-            builder.push(NewRecord {
-                timestamp: TimestampMs(i64::try_from(self.dice.below(10_000)).unwrap()),
-                key: None,
-                value: Some(&value),
-                headers: &[],
-            });
-        }
-        builder.build()
-    }
-
-    fn hand_over(&mut self, partition: PartitionId, batch: Bytes, durability: Durability) -> usize {
-        self.sent.push(Sent { partition, batch });
-        let number = self.sent.len() - 1;
-        self.hand_over_again(number, durability);
-        number
-    }
-
-    /// One acks=all append that nothing waits with.
-    pub(in crate::tests) fn append_alone(&mut self) {
-        let partition = self.some_partition().unwrap();
-        let batch = self.records(BatchBuilder::new());
-        self.hand_over(partition, batch, Durability::Synced);
-        let answered = self.synced.len();
-        self.settle();
-        assert_eq!(self.synced.len(), answered + 1);
-    }
-
-    fn hand_over_again(&mut self, number: usize, durability: Durability) {
-        let Sent { partition, batch } = self.sent[number].clone();
+    pub(in crate::tests) fn change(&mut self, change: CatalogueChange) -> Check {
         let answers = Arc::clone(&self.answers);
-        let done = Box::new(move |results: Vec<Result<Appended, AppendError>>| {
-            if let Ok(appended) = results[0] {
-                answers.lock().unwrap().push(Outcome { sent: number, durability, appended });
+        let disk = self.disk.clone();
+        let (deleted, partitions) = match &change {
+            CatalogueChange::DeleteTopic { id } => (Some(*id), 0),
+            CatalogueChange::CreateTopic { partitions, .. } => (None, *partitions),
+            CatalogueChange::AddPartitions { count, .. } => (None, *count),
+            _ => (None, 0),
+        };
+        self.changing = Some(match &change {
+            CatalogueChange::DeleteTopic { .. } => "stopped while deleting a topic",
+            CatalogueChange::CreateTopic { .. } => "stopped while creating a topic",
+            _ => "stopped while adding partitions",
+        });
+        let done = Box::new(move |result: Result<TopicId, CatalogueError>| {
+            let answer = match deleted {
+                Some(id) => Answer::Deleted(id, result.is_ok()),
+                None => Answer::Topic(result, partitions),
+            };
+            answers.lock().unwrap().push((disk.changes_made(), answer));
+        });
+        if let Some(id) = deleted {
+            // Whether it is answered or not, nothing is promised of its records any more.
+            self.tell(Event::Forgotten(id))?;
+            self.producers.clear();
+        }
+        self.engine().shared.queue.push(Request::Catalogue { change, done });
+        Ok(())
+    }
+
+    /// Deletes the records of a partition up to somewhere.
+    pub(in crate::tests) fn delete_records(&mut self) -> Check {
+        let Some(id) = self.some_partition() else { return Ok(()) };
+        let Some(log) = self.engine().shared.partition(id) else { return Ok(()) };
+        let end = log.published().offsets.high_watermark.0;
+        let before = Offset(i64::try_from(self.dice.below(end.unsigned_abs() + 1)).unwrap());
+        self.tell(Event::StartAsked(id, before))?;
+        let (answers, disk) = (Arc::clone(&self.answers), self.disk.clone());
+        let done = Box::new(move |result: Result<Offset, DeleteRecordsError>| {
+            if let Ok(offset) = result {
+                let answer = Answer::LogStart(id, offset);
+                answers.lock().unwrap().push((disk.changes_made(), answer));
             }
+        });
+        let request = DeleteRecords { partition: id, before: Some(before), done };
+        self.engine().shared.queue.push(Request::DeleteRecords(request));
+        Ok(())
+    }
+
+    /// Sees to it that there is a topic, unless the machine stops.
+    pub(in crate::tests) fn create_topic(&mut self) -> Check {
+        self.settle()?;
+        if self.has_ended() {
+            return Ok(());
+        }
+        let catalogue = self.engine().shared.catalogue();
+        if let Some(topic) = catalogue.by_name.get("t") {
+            return self.tell(Event::Topic(topic.id, topic.partitions));
+        }
+        let (name, configs) = ("t".to_owned(), BTreeMap::new());
+        self.change(CatalogueChange::CreateTopic { name, partitions: PARTITIONS, configs })?;
+        self.settle()
+    }
+
+    /// Hands a batch over.
+    pub(super) fn send(&mut self, append: Append, durability: Durability) -> Result<usize, String> {
+        let number = self.model.sent.len();
+        let Append { partition, batch } = append;
+        self.tell(Event::Sent(Sent { partition, batch }))?;
+        self.send_again(number, durability);
+        Ok(number)
+    }
+
+    pub(super) fn send_again(&mut self, number: usize, durability: Durability) {
+        let Sent { partition, batch } = self.model.sent[number].clone();
+        let (answers, disk) = (Arc::clone(&self.answers), self.disk.clone());
+        let done = Box::new(move |mut results: Vec<Result<Appended, AppendError>>| {
+            if durability == Durability::Synced && !disk.journal_is_synced() {
+                answers.lock().unwrap().push((0, Answer::Early));
+            }
+            let answer = Answer::Append(number, durability, results.remove(0));
+            answers.lock().unwrap().push((disk.changes_made(), answer));
         });
         let request = AppendRequest {
             batches: vec![Append { partition, batch }],
@@ -258,235 +320,139 @@ impl World {
         self.engine().shared.queue.push(Request::Append(request));
     }
 
-    fn take_answers(&mut self) {
-        for outcome in self.answers.lock().unwrap().drain(..) {
-            let key = (self.sent[outcome.sent].partition, outcome.appended.base_offset);
-            if Some(key.0.topic) != self.topic {
-                continue;
-            }
-            let map = match outcome.durability {
-                Durability::Synced => &mut self.synced,
-                Durability::Written => &mut self.written,
-            };
-            map.insert(key, outcome.sent);
-            for producer in &mut self.producers {
-                if producer.unanswered == Some(outcome.sent) {
-                    producer.unanswered = None;
-                }
-            }
+    /// Hands batches over that are all or nothing.
+    pub(super) fn send_group(&mut self, batches: Vec<Append>) -> Check {
+        let first = self.model.sent.len();
+        let group = first..first + batches.len();
+        for Append { partition, batch } in batches.iter().cloned() {
+            self.tell(Event::Sent(Sent { partition, batch }))?;
         }
-    }
-
-    /// One thing that happens.
-    pub(in crate::tests) fn act(&mut self) -> Check {
-        self.clock.0.fetch_add(1, Ordering::Relaxed);
-        let durability = if self.dice.one_in(2) { Durability::Synced } else { Durability::Written };
-        match self.dice.below(16) {
-            0..=5 => {
-                if let Some(partition) = self.some_partition() {
-                    let batch = self.records(BatchBuilder::new());
-                    self.hand_over(partition, batch, durability);
-                }
+        self.tell(Event::Group(group.clone()))?;
+        let (answers, disk) = (Arc::clone(&self.answers), self.disk.clone());
+        let done = Box::new(move |result: Result<Vec<Appended>, AppendError>| {
+            if !disk.journal_is_synced() {
+                answers.lock().unwrap().push((0, Answer::Early));
             }
-            6..=8 => self.produce(durability),
-            9 => self.end_transaction(),
-            10..=12 => drop(self.engine().committer.step()),
-            13 => drop(keeper::step(&self.engine().shared)),
-            14 => {
-                self.settle();
-                self.clock.0.fetch_add(7000, Ordering::Relaxed);
-                self.engine().committer.idle();
-                if self.dice.one_in(12) {
-                    self.delete_topic();
-                    self.create_topic();
-                }
+            for (index, number) in group.enumerate() {
+                let result = result.as_ref().map(|all| all[index]).map_err(|error| *error);
+                let answer = Answer::Append(number, Durability::Synced, result);
+                answers.lock().unwrap().push((disk.changes_made(), answer));
             }
-            _ => {
-                self.take_answers();
-                return self.look();
-            }
-        }
-        self.take_answers();
-        Ok(())
-    }
-
-    /// An idempotent producer sends on, or again what was not answered.
-    fn produce(&mut self, durability: Durability) {
-        let Some(partition) = self.some_partition() else { return };
-        if self.producers.len() < 4 {
-            self.last_producer += 1;
-            let id = self.last_producer;
-            let transactional = self.dice.one_in(2);
-            self.producers.push(SimProducer {
-                id,
-                partition,
-                next_sequence: 0,
-                unanswered: None,
-                transactional,
-            });
-        }
-        let index = self.dice.below_len(self.producers.len());
-        if let Some(number) = self.producers[index].unanswered {
-            self.hand_over_again(number, durability);
-            return;
-        }
-        let producer = &self.producers[index];
-        let (id, partition, sequence) = (producer.id, producer.partition, producer.next_sequence);
-        let mut builder =
-            BatchBuilder::new().producer(ProducerId(id), ProducerEpoch(0), Sequence(sequence));
-        if producer.transactional {
-            builder = builder.transactional();
-        }
-        let batch = self.records(builder);
-        let count = BatchView::parse(&batch).unwrap().header.record_count;
-        let number = self.hand_over(partition, batch, durability);
-        self.producers[index].next_sequence += count;
-        self.producers[index].unanswered = Some(number);
-    }
-
-    fn end_transaction(&mut self) {
-        let marker = if self.dice.one_in(2) { Marker::Abort } else { Marker::Commit };
-        let ended = self.producers.iter().find(|one| one.transactional && one.unanswered.is_none());
-        let Some(producer) = ended else { return };
-        let (partition, id) = (producer.partition, ProducerId(producer.id));
-        let end = ControlMarker {
-            producer_id: id,
-            producer_epoch: ProducerEpoch(0),
-            marker,
-            coordinator_epoch: 0,
-            timestamp: TimestampMs(5),
-        };
-        let batches = vec![Append { partition, batch: control_marker(&end) }];
-        self.engine().shared.queue.push(Request::Atomic { batches, done: Box::new(|_| {}) });
-    }
-
-    /// The batches of a partition that a reader gets.
-    fn read(
-        &mut self,
-        partition: PartitionId,
-        isolation: Isolation,
-    ) -> Result<BTreeMap<Offset, Bytes>, String> {
-        let shared = Arc::clone(&self.engine().shared);
-        let mut found = BTreeMap::new();
-        let Some(log) = shared.partition(partition) else { return Ok(found) };
-        let reading = Reading::of(&shared);
-        let mut from = Offset(0);
-        loop {
-            let limit = ReadLimit { max_bytes: 5000, isolation, at_least_one_batch: true };
-            let read = reading.read(&log, from, limit).map_err(|error| format!("{error:?}"))?;
-            let Some(slice) = read.slices.first() else { return Ok(found) };
-            let mut bytes = slice.load().unwrap();
-            while !bytes.is_empty() {
-                let view = BatchView::parse(&bytes).unwrap();
-                check(view.verify_crc().is_ok(), || format!("a bad batch at {from}"))?;
-                check(view.header.base_offset == from, || format!("no dense offsets at {from}"))?;
-                let length = view.bytes().len();
-                let next = view.header.next_offset();
-                found.insert(from, bytes.split_to(length));
-                from = next;
-            }
-        }
-    }
-
-    /// Remembers what readers see: it may never change again.
-    fn look(&mut self) -> Check {
-        for index in 0..PARTITIONS {
-            let Some(topic) = self.topic else { return Ok(()) };
-            let partition = super::super::support::partition(topic, index);
-            for (offset, bytes) in self.read(partition, Isolation::ReadUncommitted)? {
-                if let Some(before) = self.seen.insert((partition, offset), bytes.clone()) {
-                    check(before == bytes, || format!("{offset} of {partition:?} has changed"))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Everything that was promised is there, and nothing twice.
-    pub(in crate::tests) fn verify(&mut self, how: Crash) -> Check {
-        if how == Crash::Power {
-            // What only the kernel knew may be gone, and then its offset is given again.
-            self.written.clear();
-        }
-        let Some(topic) = self.topic else { return Ok(()) };
-        for index in 0..PARTITIONS {
-            let partition = super::super::support::partition(topic, index);
-            let found = self.read(partition, Isolation::ReadUncommitted)?;
-            for (name, promised) in [("synced", &self.synced), ("written", &self.written)] {
-                for ((_, offset), sent) in promised.iter().filter(|((of, _), _)| *of == partition) {
-                    let held =
-                        found.get(offset).is_some_and(|bytes| same(bytes, &self.sent[*sent].batch));
-                    check(held, || {
-                        format!("{name} batch {sent} is not at {offset} of {partition:?}")
-                    })?;
-                }
-            }
-            for ((_, offset), bytes) in self.seen.iter().filter(|((of, _), _)| *of == partition) {
-                check(found.get(offset) == Some(bytes), || {
-                    format!("seen {offset} of {partition:?} is gone")
-                })?;
-            }
-            let mut payloads = BTreeSet::new();
-            for bytes in found.values() {
-                let view = BatchView::parse(bytes).unwrap();
-                let own = self.sent.iter().any(|sent| same(bytes, &sent.batch));
-                check(own || view.header.is_control(), || "nobody sent this".to_owned())?;
-                let fresh = view.header.is_control() || payloads.insert(view.payload().to_vec());
-                check(fresh, || format!("{} is there twice", view.header.base_offset))?;
-            }
-            self.verify_committed(partition, &found)?;
-        }
-        Ok(())
-    }
-
-    /// The last stable offset and the aborted transactions are what the log itself says.
-    fn verify_committed(
-        &mut self,
-        partition: PartitionId,
-        found: &BTreeMap<Offset, Bytes>,
-    ) -> Check {
-        let mut open: BTreeMap<ProducerId, Offset> = BTreeMap::new();
-        let mut aborted = BTreeSet::new();
-        for bytes in found.values() {
-            let view = BatchView::parse(bytes).unwrap();
-            let header = view.header;
-            if header.is_control() {
-                let first = open.remove(&header.producer_id);
-                let marker = wire::batch::marker(&view).unwrap().unwrap().0;
-                if let (Some(first), Marker::Abort) = (first, marker) {
-                    aborted.insert((first, header.producer_id));
-                }
-            } else if header.is_transactional() {
-                open.entry(header.producer_id).or_insert(header.base_offset);
-            }
-        }
-        let shared = Arc::clone(&self.engine().shared);
-        let log = shared.partition(partition).unwrap();
-        let offsets = log.published().offsets;
-        let stable = open.values().min().copied().unwrap_or(offsets.high_watermark);
-        check(offsets.last_stable_offset == stable, || {
-            format!("the last stable offset is {:?}, not {stable:?}", offsets.last_stable_offset)
-        })?;
-        let reading = Reading::of(&shared);
-        let limit = ReadLimit {
-            max_bytes: 5000,
-            isolation: Isolation::ReadCommitted,
-            at_least_one_batch: true,
-        };
-        let read = reading.read(&log, Offset(0), limit).map_err(|error| format!("{error:?}"))?;
-        for one in &read.aborted {
-            let known = aborted.contains(&(one.first_offset, one.producer_id));
-            check(known, || format!("{one:?} was not aborted"))?;
-        }
-        let upper = read.slices.first().and_then(|slice| {
-            wire::batch::batches(&slice.load().unwrap())
-                .last()
-                .map(|view| view.header.next_offset())
         });
-        let expected = aborted.iter().filter(|(first, _)| Some(*first) < upper).count();
-        check(read.aborted.len() == expected, || {
-            format!("{} aborted transactions, not {expected}", read.aborted.len())
-        })
+        self.engine().shared.queue.push(Request::Atomic { batches, done });
+        Ok(())
+    }
+
+    pub(in crate::tests) fn take_answers(&mut self) -> Check {
+        let answers = std::mem::take(&mut *self.answers.lock().unwrap());
+        for (at, answer) in answers {
+            match answer {
+                Answer::Append(sent, durability, result) => {
+                    self.take_appended(at, (sent, durability), result)?;
+                }
+                Answer::Topic(result, partitions) => {
+                    self.changing = None;
+                    if let Ok(id) = result {
+                        self.note("topic created or extended");
+                        self.tell_at(at, Event::Topic(id, partitions))?;
+                    }
+                }
+                Answer::LogStart(id, offset) => {
+                    self.note("records deleted");
+                    self.tell_at(at, Event::StartMoved(id, offset))?;
+                }
+                Answer::Early => {
+                    check(!self.watches_syncs, || "answered before its sync".to_owned())?;
+                }
+                Answer::Deleted(id, deleted) => {
+                    self.changing = None;
+                    if deleted {
+                        self.note("topic deleted");
+                        self.tell_at(at, Event::Gone(id))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_appended(
+        &mut self,
+        at: u64,
+        (sent, durability): (usize, Durability),
+        result: Result<Appended, AppendError>,
+    ) -> Check {
+        let life = self.life;
+        let waiting =
+            self.producers.iter().position(|one| one.unanswered.is_some_and(|(it, _)| it == sent));
+        match result {
+            Ok(appended) => {
+                if let Some(index) = waiting {
+                    let asked = self.producers[index].unanswered.take();
+                    if asked.is_some_and(|(_, asked)| asked < life) {
+                        self.note(if appended.duplicate {
+                            "retry after a crash was a duplicate"
+                        } else {
+                            "retry after a crash was appended"
+                        });
+                    }
+                }
+                let offset = appended.base_offset;
+                self.tell_at(at, Event::Answered { sent, durability, offset })
+            }
+            Err(error) => {
+                self.note(match error {
+                    AppendError::DiskFull => "produce refused, the disk is full",
+                    AppendError::OutOfOrderSequence => "sequence with a gap refused",
+                    _ => "append refused otherwise",
+                });
+                if let Some(index) = waiting {
+                    // What was sent before may be there: this producer gives up.
+                    self.producers.remove(index);
+                    return Ok(());
+                }
+                let header = BatchView::parse(&self.model.sent[sent].batch).unwrap().header;
+                if header.base_sequence.0 >= 0 {
+                    return Ok(());
+                }
+                self.tell_at(at, Event::Refused(sent))
+            }
+        }
+    }
+
+    /// Remembers what readers see.
+    pub(in crate::tests) fn look(&mut self) -> Check {
+        let Some((topic, partitions)) = self.model.topic else { return Ok(()) };
+        for index in 0..partitions {
+            let id = super::super::support::partition(topic, index);
+            let found = read(self.engine.as_ref().unwrap(), id, Isolation::ReadUncommitted);
+            if self.disk.has_read_failed() && found.is_err() {
+                self.note("a failed read was reported");
+                return Ok(());
+            }
+            let found: BTreeMap<Offset, Bytes> = found?;
+            for (offset, bytes) in found {
+                self.tell(Event::Seen(id, offset, bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn some_partition(&mut self) -> Option<PartitionId> {
+        let (topic, partitions) = self.model.topic?;
+        let index = i32::try_from(self.dice.below(partitions.unsigned_abs().into())).unwrap();
+        Some(super::super::support::partition(topic, index))
+    }
+
+    /// Everything that was promised is there.
+    pub(in crate::tests) fn verify(&mut self, how: Crash) -> Check {
+        let engine = self.engine.as_ref().unwrap();
+        self.model.verify(engine, how)?;
+        let partitions = engine.shared.partitions.read().unwrap();
+        let end = |log: &Partition| log.published().offsets.high_watermark;
+        let ends = partitions.iter().map(|(id, log)| (*id, end(log))).collect();
+        drop(partitions);
+        self.tell(Event::Started(ends))
     }
 
     /// The state of every log.
@@ -494,10 +460,18 @@ impl World {
         self.engine().committer.states()
     }
 
-    pub(in crate::tests) fn crash(&mut self, how: Crash) {
-        self.take_answers();
+    /// The engine ends here.
+    pub(in crate::tests) fn crash(&mut self, how: Crash) -> Check {
+        self.take_answers()?;
+        if let Some(changing) = self.changing.take() {
+            self.note(changing);
+        }
+        if let Some((path, position)) = self.disk.stopped_at() {
+            self.note(place(&path, position));
+        }
         self.engine = None;
         self.disk.crash(how, &mut self.dice);
+        Ok(())
     }
 
     pub(in crate::tests) fn has_ended(&self) -> bool {
@@ -509,7 +483,26 @@ impl World {
     }
 }
 
-/// The same batch but for what the log patches.
-fn same(stored: &[u8], sent: &[u8]) -> bool {
-    stored.len() == sent.len() && stored.get(16..) == sent.get(16..)
+/// What the machine was doing when it stopped.
+pub(in crate::tests) fn place(path: &Path, position: usize) -> &'static str {
+    let is = |extension: &str| path.extension().is_some_and(|it| it == extension);
+    let is_new = position == 0 && is("log");
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name.starts_with("segment-") {
+        "stopped while writing the journal"
+    } else if name.starts_with("checkpoint-") {
+        "stopped while writing a checkpoint's file"
+    } else if is_new && name.trim_matches('0') == ".log" {
+        "stopped while creating a log"
+    } else if is_new {
+        "stopped while rolling a segment"
+    } else if is("log") {
+        "stopped while writing or cutting a log"
+    } else if is("meta") {
+        "stopped while sealing a segment"
+    } else if path.parent().is_some_and(|parent| parent.ends_with("topics")) {
+        "stopped while deleting a topic's files"
+    } else {
+        "stopped elsewhere"
+    }
 }
