@@ -68,7 +68,7 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
     fn sync(&self) -> io::Result<()>;
-    /// Syncs everything that was written to the file's file system.
+    /// Syncs everything that was written to the file's file system; `Unsupported` where that cannot be had.
     fn sync_file_system(&self) -> io::Result<()>;
     fn set_len(&self, length: u64) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;

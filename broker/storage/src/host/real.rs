@@ -25,6 +25,9 @@ use crate::aligned::AlignedBuffer;
 /// From this many files on, one `syncfs` is cheaper than a sync of each.
 const SYNC_TOGETHER: usize = 24;
 
+/// A file system in a process of its own: Linux answers `syncfs` there without asking that process.
+const FUSE_SUPER_MAGIC: rustix::fs::FsWord = 0x6573_5546;
+
 #[expect(clippy::disallowed_methods, reason = "the one place where the engine's clock starts")]
 pub(super) fn host() -> Host {
     Host {
@@ -97,10 +100,16 @@ impl Disk for RealDisk {
     }
 
     fn sync_files(&self, files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
-        match files.first() {
-            Some(first) if self.syncfs && files.len() >= SYNC_TOGETHER => first.sync_file_system(),
-            _ => files.iter().try_for_each(|file| file.sync()),
+        if let Some(first) = files.first()
+            && self.syncfs
+            && files.len() >= SYNC_TOGETHER
+        {
+            match first.sync_file_system() {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                result => return result,
+            }
         }
+        files.iter().try_for_each(|file| file.sync())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
@@ -175,6 +184,9 @@ impl DiskFile for RealFile {
     }
 
     fn sync_file_system(&self) -> io::Result<()> {
+        if rustix::fs::fstatfs(&self.0)?.f_type == FUSE_SUPER_MAGIC {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         Ok(rustix::fs::syncfs(&self.0)?)
     }
 
