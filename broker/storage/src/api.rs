@@ -306,5 +306,7 @@ fn partition_list(before: &[(PartitionId, Offset)]) -> String {
 pub struct RecoveryReport {
     pub cycles_replayed: u64,
     pub bytes_replayed: u64,
+    /// Whether the journal ended with a cycle that was not wholly written.
+    pub torn_tail: bool,
     pub took: Duration,
 }

@@ -104,6 +104,7 @@ pub(crate) fn open(
     let report = RecoveryReport {
         cycles_replayed: recovered.cycles,
         bytes_replayed: recovered.bytes,
+        torn_tail: recovered.torn_tail,
         took: shared.host.clock.monotonic().saturating_sub(began),
     };
     Ok(Opened { shared, committer, report })

@@ -46,6 +46,7 @@ pub(crate) struct Recovered {
     pub(crate) origin: Origin,
     pub(crate) has_reserve: bool,
     pub(crate) cycles: u64,
+    pub(crate) torn_tail: bool,
     pub(crate) bytes: u64,
 }
 
@@ -159,6 +160,7 @@ impl Recovery<'_> {
             origin,
             has_reserve: self.has_reserve,
             cycles: u64::try_from(scan.cycles.len()).unwrap_or(u64::MAX),
+            torn_tail: scan.torn_tail,
             bytes,
         })
     }

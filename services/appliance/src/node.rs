@@ -39,6 +39,15 @@ impl Node {
             Ok(Err(error)) => return Err(refused(&settings.data_dir, &error)),
             Err(error) => return Err(Failure::Failed(format!("storage did not start: {error}"))),
         };
+        if report.cycles_replayed > 0 || report.torn_tail {
+            tracing::info!(
+                cycles = report.cycles_replayed,
+                bytes = report.bytes_replayed,
+                torn_tail = report.torn_tail,
+                took_ms = report.took.as_millis(),
+                "storage recovered from the journal"
+            );
+        }
         if report.took > LONG_RECOVERY {
             voice.say(&format!(
                 "Restored {} bytes from the journal in {} ms.",
@@ -82,8 +91,20 @@ fn storage_config(settings: &Settings) -> storage::Config {
             Some(PathBuf::from(journal))
         },
         segment_bytes: settings.storage.segment_bytes,
-        journal_segment_bytes: JOURNAL_SEGMENT_BYTES,
+        journal_segment_bytes: journal_segment_bytes(),
     }
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn journal_segment_bytes() -> u64 {
+    JOURNAL_SEGMENT_BYTES
+}
+
+/// A test may make it small, so that the journal goes round within seconds.
+#[cfg(feature = "failpoints")]
+fn journal_segment_bytes() -> u64 {
+    let wish = std::env::var("OTTLA_JOURNAL_SEGMENT_BYTES").ok();
+    wish.and_then(|bytes| bytes.parse().ok()).unwrap_or(JOURNAL_SEGMENT_BYTES)
 }
 
 fn broker_config(settings: &Settings, service_key: &str) -> server::Config {

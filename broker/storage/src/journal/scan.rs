@@ -30,6 +30,8 @@ pub(crate) struct Found {
 pub(crate) struct Scan {
     pub(crate) segments: Vec<(u32, Arc<dyn DiskFile>)>,
     pub(crate) cycles: Vec<Found>,
+    /// Whether they end with one that was not wholly written.
+    pub(crate) torn_tail: bool,
     segment_bytes: u64,
 }
 
@@ -53,7 +55,8 @@ impl Scan {
         for number in files.existing()? {
             segments.push((number, files.open(number, Open::Read)?));
         }
-        Ok(Self { segments, cycles: Vec::new(), segment_bytes: files.segment_bytes })
+        let segment_bytes = files.segment_bytes;
+        Ok(Self { segments, cycles: Vec::new(), torn_tail: false, segment_bytes })
     }
 
     /// Follows the cycles from the checkpoint on. `visit` sees each verified one, in order.
@@ -73,7 +76,10 @@ impl Scan {
         while let Some(found) = scan.next(at, last, &mut memory)? {
             let cycle =
                 decode(&memory, &checkpoint.secret).filter(|cycle| cycle.header == found.header);
-            let Some(cycle) = cycle else { break };
+            let Some(cycle) = cycle else {
+                scan.torn_tail = true;
+                break;
+            };
             if cycle.header.checkpoint > checkpoint.number {
                 return Err(ScanError::Damage(Damage::OldCheckpoint {
                     found: checkpoint.number,
