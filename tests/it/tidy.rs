@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["config", "wire", "server", "storage", "events", "kit", "auth", "task", "notification"],
     ),
     ("ottla-tests", &["appliance", "events"]),
+    ("ottla-crash", &["appliance"]),
     ("ottla-bench", &["storage", "wire"]),
 ];
 

@@ -1,0 +1,141 @@
+//! A producer whose records come in transactions, of which some are aborted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+use super::plain::Deliveries;
+use super::{Producer, Recorder, producer, value::value_of};
+use crate::history::{Acks, Outcome, PRODUCER_SHIFT, Send, Slot, Topic};
+use crate::random::Random;
+use crate::time::{DEADLINE, Stopwatch};
+
+/// Tries that take longer leave the outcome unknown.
+const TRY: Duration = Duration::from_secs(5);
+
+struct Transactions<'a> {
+    brokers: &'a str,
+    load: &'a Producer,
+    topic: Topic,
+    recorder: &'a Arc<Recorder>,
+    client: BaseProducer<Deliveries>,
+    random: Random,
+    sent: u64,
+    count: u64,
+}
+
+/// Runs transactions until told to stop; the last one is decided.
+pub(crate) fn produce_transactions(brokers: &str, load: &Producer, recorder: &Arc<Recorder>) {
+    let topic = recorder.history().topics[load.topic].clone();
+    let mut transactions = Transactions {
+        brokers,
+        load,
+        topic,
+        recorder,
+        client: create(brokers, load, recorder),
+        random: Random::new(load.number),
+        sent: 0,
+        count: 0,
+    };
+    while !recorder.producers_stop() {
+        if recorder.may_send(transactions.sent) {
+            transactions.run_one();
+        } else {
+            transactions.client.poll(Duration::from_millis(2));
+        }
+    }
+}
+
+/// A producer that has fenced its predecessor: whatever that had open is aborted.
+fn create(brokers: &str, load: &Producer, recorder: &Arc<Recorder>) -> BaseProducer<Deliveries> {
+    let waiting = Stopwatch::start();
+    loop {
+        let client: BaseProducer<Deliveries> = producer(brokers, Acks::All)
+            .set("transactional.id", format!("crash-{}", load.number))
+            .set("transaction.timeout.ms", "120000")
+            .create_with_context(Deliveries(Arc::clone(recorder)))
+            .unwrap();
+        match client.init_transactions(TRY) {
+            Ok(()) => return client,
+            Err(_) if recorder.is_abandoned() => return client,
+            Err(error) => assert!(waiting.elapsed() < DEADLINE, "init_transactions: {error}"),
+        }
+    }
+}
+
+impl Transactions<'_> {
+    fn run_one(&mut self) {
+        let transaction = (self.load.number << PRODUCER_SHIFT) + self.count;
+        self.count += 1;
+        self.recorder.transaction(transaction, Outcome::Unknown);
+        let wants_abort = self.random.one_in(4);
+        let outcome = match self.send_and_end(transaction, wants_abort) {
+            Ok(()) if wants_abort => Outcome::Aborted,
+            Ok(()) => Outcome::Committed,
+            Err(error) => self.give_up(&error),
+        };
+        self.recorder.transaction(transaction, outcome);
+    }
+
+    fn send_and_end(&mut self, transaction: u64, abort: bool) -> Result<(), KafkaError> {
+        self.client.begin_transaction()?;
+        for _ in 0..=self.random.below(12) {
+            let id = self.load.id(self.sent);
+            let (partition, key) = Producer::place(&self.topic, self.sent);
+            self.sent += 1;
+            let slot = Slot { topic: self.load.topic, partition };
+            let (acks, transaction) = (Acks::All, Some(transaction));
+            self.recorder.sent(id, Send { slot, key, acks, once: true, transaction });
+            let (key, value) = (format!("k{key}"), value_of(id));
+            let record = BaseRecord::with_opaque_to(&self.topic.name, Box::new(id))
+                .partition(partition)
+                .key(&key)
+                .payload(&value);
+            self.client.send(record).map_err(|(error, _)| error)?;
+            self.client.poll(Duration::ZERO);
+        }
+        if self.random.one_in(3) {
+            // Its records lie open for a moment, so that a fault may meet them.
+            self.client.flush(TRY)?;
+        }
+        self.recorder.while_ending(|| {
+            self.retry(|| {
+                if abort {
+                    self.client.abort_transaction(TRY)
+                } else {
+                    self.client.commit_transaction(TRY)
+                }
+            })
+        })
+    }
+
+    /// Aborts if the client may; else another takes its place, and the outcome is not known.
+    fn give_up(&mut self, error: &KafkaError) -> Outcome {
+        let abortable =
+            matches!(error, KafkaError::Transaction(error) if error.txn_requires_abort());
+        if abortable && self.retry(|| self.client.abort_transaction(TRY)).is_ok() {
+            return Outcome::Aborted;
+        }
+        if self.recorder.is_abandoned() {
+            return Outcome::Unknown;
+        }
+        self.client = create(self.brokers, self.load, self.recorder);
+        Outcome::Unknown
+    }
+
+    /// Again for as long as the client says that it may help.
+    fn retry(&self, mut attempt: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+        let waiting = Stopwatch::start();
+        loop {
+            match attempt() {
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable()
+                        && waiting.elapsed() < DEADLINE
+                        && !self.recorder.is_abandoned() => {}
+                result => return result,
+            }
+        }
+    }
+}

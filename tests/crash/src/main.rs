@@ -1,0 +1,145 @@
+//! Kills and power cuts on the real program, and the judge of what its clients saw. `docs/durability.md` has the
+//! commands and their results.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how the harness says that it cannot go on"
+)]
+
+mod cuts;
+mod disk;
+mod history;
+mod load;
+mod mutants;
+mod random;
+mod rounds;
+mod subject;
+mod tally;
+mod time;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cuts::Cut;
+use crate::load::External;
+use crate::rounds::{Kill, Plan, Verdict};
+
+/// Violations shown; a broken broker has thousands.
+const SHOWN: usize = 20;
+
+#[derive(Debug, Parser)]
+#[command(about = "Kills and power cuts on the real program")]
+struct Command {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// SIGKILL under load.
+    Kills(Options),
+    /// Power cuts under load, on a file system of ours that forgets what was not synced.
+    Cuts(Options),
+    /// Brokers that are broken on purpose: each has to be caught. Needs the cargo feature `mutants`.
+    Mutants(Options),
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    #[arg(long, default_value_t = 60)]
+    rounds: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The broker; if left out, this program is it, with a small journal.
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// Where the run's data and log go; they stay if the run fails.
+    #[arg(long, default_value = "target/crash")]
+    directory: PathBuf,
+    /// The jars of Apache Kafka: its Java client joins the load.
+    #[arg(long)]
+    java: Option<PathBuf>,
+    /// kafka-go joins the load.
+    #[arg(long)]
+    go: bool,
+}
+
+fn main() -> ExitCode {
+    // The broker is in this program too, so that one build makes both.
+    if std::env::args().nth(1).as_deref() == Some("serve") {
+        return appliance::main();
+    }
+    match Command::parse().what {
+        What::Kills(options) => {
+            let plan = plan(&options);
+            finish(&plan, &rounds::run(&plan, &mut Kill))
+        }
+        What::Cuts(options) => {
+            let plan = plan(&options);
+            let verdict = match Cut::new(&plan.directory, plan.seed) {
+                Ok(mut cut) => rounds::run(&plan, &mut cut),
+                Err(error) => {
+                    eprintln!(
+                        "no power to cut: /dev/fuse and the right to mount are needed: {error}"
+                    );
+                    return ExitCode::FAILURE;
+                }
+            };
+            finish(&plan, &verdict)
+        }
+        What::Mutants(options) => {
+            if !cfg!(feature = "mutants") {
+                eprintln!("this build cannot break itself: it needs --features mutants");
+                return ExitCode::FAILURE;
+            }
+            let plan = plan(&options);
+            let missed = mutants::hunt(&plan);
+            std::fs::remove_dir_all(&plan.directory).unwrap();
+            if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn plan(options: &Options) -> Plan {
+    let directory = options.directory.join(format!("run-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let directory = directory.canonicalize().unwrap();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut externals: Vec<External> = Vec::new();
+    externals.extend(options.java.iter().map(|libs| rounds::java(&repository, libs)));
+    externals.extend(options.go.then(|| rounds::go(&repository, &directory)));
+    Plan {
+        rounds: options.rounds,
+        seed: options.seed,
+        program: options.program.clone().unwrap_or_else(|| std::env::current_exe().unwrap()),
+        directory,
+        environment: vec![("OTTLA_JOURNAL_SEGMENT_BYTES".to_owned(), (1 << 20).to_string())],
+        externals,
+    }
+}
+
+/// Says what came of it; the data stays only if something is wrong.
+fn finish(plan: &Plan, verdict: &Verdict) -> ExitCode {
+    verdict.tally.print();
+    for failure in &verdict.failures {
+        eprintln!("{failure}");
+    }
+    for violation in verdict.violations.iter().take(SHOWN) {
+        eprintln!("{violation}");
+    }
+    eprintln!("{} violations, {} failures", verdict.violations.len(), verdict.failures.len());
+    let missing = verdict.tally.missing();
+    for situation in &missing {
+        eprintln!("never occurred, so nothing is known about it: {situation}");
+    }
+    if verdict.is_guilty() || !missing.is_empty() {
+        eprintln!("data and log: {}; seed {}", plan.directory.display(), plan.seed);
+        return ExitCode::FAILURE;
+    }
+    std::fs::remove_dir_all(&plan.directory).unwrap();
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,142 @@
+//! The program that is killed: a process of its own that is started on the same directory again and again.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::time::{DEADLINE, Stopwatch, eventually, pause};
+
+/// What a start is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) program: PathBuf,
+    pub(crate) data_dir: PathBuf,
+    /// Beside the data, on a disk that forgets nothing.
+    pub(crate) log: PathBuf,
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Subject {
+    setup: Setup,
+    port: u16,
+    child: Option<Child>,
+    /// How much of the log has been looked at.
+    log_read: u64,
+}
+
+impl Subject {
+    pub(crate) fn new(setup: Setup) -> Self {
+        Self { setup, port: free_port(), child: None, log_read: 0 }
+    }
+
+    pub(crate) fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.setup.data_dir
+    }
+
+    /// Starts the process without waiting for it.
+    pub(crate) fn launch(&mut self) {
+        let log = OpenOptions::new().create(true).append(true).open(&self.setup.log).unwrap();
+        let mut command = Command::new(&self.setup.program);
+        for (name, _) in std::env::vars() {
+            if name.starts_with("OTTLA") || name == "KAFKA_BROKERS" || name == "NOTIFY_SOCKET" {
+                command.env_remove(name);
+            }
+        }
+        for service in ["AUTH", "TASK", "NOTIFICATION"] {
+            command.env(format!("OTTLA__SERVICES__{service}__ENABLED"), "false");
+        }
+        command
+            .env("OTTLA__LOG__FORMAT", "json")
+            .envs(self.setup.environment.iter().map(|(name, value)| (name, value)))
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(&self.setup.data_dir)
+            .args(["--kafka", &self.brokers()])
+            .args(["--http", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        self.child = Some(
+            command
+                .spawn()
+                .unwrap_or_else(|error| panic!("{}: {error}", self.setup.program.display())),
+        );
+    }
+
+    /// Whether it took connections before it ended by itself.
+    pub(crate) fn wait_ready_or_ended(&mut self) -> bool {
+        let waiting = Stopwatch::start();
+        loop {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return true;
+            }
+            if self.has_ended() {
+                return false;
+            }
+            assert!(waiting.elapsed() < DEADLINE, "not ready\n{}", self.tail());
+            pause(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether it ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
+    /// SIGKILL: nothing of the process gets a last word.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let pid = Pid::from_child(&child);
+        kill_process(pid, Signal::TERM).unwrap();
+        eventually("the process to stop", || child.try_wait().unwrap())
+    }
+
+    /// The lines that were logged since the last call.
+    pub(crate) fn new_lines(&mut self) -> Vec<String> {
+        let mut file = File::open(&self.setup.log).unwrap();
+        file.seek(SeekFrom::Start(self.log_read)).unwrap();
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).unwrap();
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        text.truncate(whole);
+        self.log_read += u64::try_from(whole).unwrap();
+        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn tail(&self) -> String {
+        let text = std::fs::read_to_string(&self.setup.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A free port below those that the system gives to outgoing connections, so that it is free after a restart.
+fn free_port() -> u16 {
+    let start = 16_000 + u16::try_from(std::process::id() % 4_000).unwrap();
+    let mut ports = (start..start + 12_000).step_by(7);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
