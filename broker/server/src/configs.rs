@@ -136,6 +136,10 @@ pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = &[
 /// The broker's configurations that may be changed while it runs. They are read where a request
 /// is handled.
 pub(crate) const DYNAMIC_BROKER_CONFIGS: &[&str] = &[
+    "log.cleaner.delete.retention.ms",
+    "log.cleaner.max.compaction.lag.ms",
+    "log.cleaner.min.cleanable.ratio",
+    "log.cleaner.min.compaction.lag.ms",
     "log.cleanup.policy",
     "log.message.timestamp.after.max.ms",
     "log.message.timestamp.before.max.ms",

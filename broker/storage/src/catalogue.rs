@@ -40,6 +40,13 @@ pub(crate) enum Record {
         partition: PartitionId,
         offset: Offset,
     },
+    /// The files from `base` up to `end` are replaced by one that was written anew.
+    Swapped {
+        partition: PartitionId,
+        base: Offset,
+        end: Offset,
+        generation: u64,
+    },
 }
 
 impl Record {
@@ -47,7 +54,7 @@ impl Record {
         match self {
             Self::Topic { id, .. } | Self::Deleted { id } => *id,
             Self::BrokerConfigs { .. } => TopicId(Uuid::nil()),
-            Self::LogStart { partition, .. } => partition.topic,
+            Self::LogStart { partition, .. } | Self::Swapped { partition, .. } => partition.topic,
         }
     }
 
@@ -69,6 +76,9 @@ impl Record {
             }
             Self::LogStart { partition, offset } => {
                 value.u8(4).partition(*partition).i64(offset.0);
+            }
+            Self::Swapped { partition, base, end, generation } => {
+                value.u8(5).partition(*partition).i64(base.0).i64(end.0).u64(*generation);
             }
         }
         let mut builder = BatchBuilder::new();
@@ -92,6 +102,12 @@ impl Record {
             2 => Some(Self::Deleted { id: TopicId(reader.uuid()?) }),
             3 => Some(Self::BrokerConfigs { configs: read_configs(&mut reader)? }),
             4 => Some(Self::LogStart { partition: reader.partition()?, offset: reader.offset()? }),
+            5 => Some(Self::Swapped {
+                partition: reader.partition()?,
+                base: reader.offset()?,
+                end: reader.offset()?,
+                generation: reader.u64()?,
+            }),
             _ => None,
         }
     }
@@ -167,7 +183,7 @@ impl Catalogue {
             }
             Record::BrokerConfigs { configs } => self.broker_configs = configs,
             // Of the logs, not of the topics.
-            Record::LogStart { .. } => {}
+            Record::LogStart { .. } | Record::Swapped { .. } => {}
         }
     }
 

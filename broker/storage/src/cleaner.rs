@@ -1,82 +1,231 @@
-//! The cleaner: one thread that looks after what may go. It decides and reads; what changes a log
-//! goes through the committer's queue, and files are removed by the checkpoint that knows of it.
+//! The cleaner: one thread that looks after what may go. It decides, reads, and writes files anew;
+//! what changes a log goes through the committer's queue, and files are removed and replaced by
+//! the checkpoint that knows of it.
 
+mod batches;
+mod candidate;
+mod compaction;
+mod keys;
+mod output;
 mod retention;
+mod status;
 
-use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, io, sync::Arc, time::Duration};
+
+use wire::{Offset, TimestampMs};
 
 use crate::{
+    api::PartitionId,
     catalogue::METADATA,
+    host::{Open, read_exact},
+    keeper::{Clean, Meta, Swap},
+    partition::Segment,
     queue::{DeleteRecords, Request},
     settings::TopicSettings,
     shared::Shared,
 };
+use candidate::Candidate;
+use compaction::{Failure, Pass};
+use output::Output;
+
+pub(crate) use keys::MOST_KEYS;
+pub use status::CleanerStatus;
+pub(crate) use status::Cleaning;
 
 /// How often the logs are looked at: space is back within seconds of becoming free. Kafka's
 /// `log.retention.check.interval.ms` is five minutes, because it opens files to know their age.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-
 /// The first look waits until a start is over, as Kafka's waits for
 /// `log.initial.task.delay.ms`.
 const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
+/// Compaction leaves so much of the disk to others.
+const LEAST_FREE_BYTES: u64 = 512 << 20;
 
-/// Tells the cleaner to stop.
-#[derive(Debug, Default)]
-pub(crate) struct Cleaning {
-    stopping: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Cleaning {
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn stop(&self) {
-        *self.lock() = true;
-        self.changed.notify_all();
-    }
-
-    fn is_stopping(&self) -> bool {
-        *self.lock()
-    }
-
-    /// Waits so long; `false` once it is to stop.
-    fn wait(&self, time: Duration) -> bool {
-        let stopping = self.lock();
-        let waited = self.changed.wait_timeout_while(stopping, time, |stopping| !*stopping);
-        !*waited.unwrap_or_else(PoisonError::into_inner).0
-    }
+/// What the cleaner remembers between two looks.
+#[derive(Debug)]
+pub(crate) struct Cleaner {
+    most_keys: usize,
+    /// Logs with a batch that cannot be read: they stay as they are.
+    damaged: HashSet<PartitionId>,
 }
 
 /// Looks after the logs until told to stop.
 pub(crate) fn run(shared: &Shared) {
+    let mut cleaner = Cleaner::new(MOST_KEYS);
     let mut pause = FIRST_LOOK_AFTER;
     while shared.cleaning.wait(pause) && !shared.has_ended() {
-        step(shared);
+        cleaner.step(shared);
         pause = LOOK_EVERY;
     }
 }
 
-/// One look at every log.
-pub(crate) fn step(shared: &Shared) {
-    let catalogue = shared.catalogue();
-    let now = shared.host.clock.now();
-    for (id, topic) in catalogue.partitions().filter(|(id, _)| *id != METADATA) {
-        if shared.cleaning.is_stopping() {
-            return;
-        }
-        let Some(partition) = shared.partition(id) else { continue };
-        let settings = TopicSettings::of(&catalogue, topic, shared.default_segment_bytes);
-        let start = retention::log_start(&partition.published(), &settings, now);
-        if start.is_some() {
-            // Whether it worked shows at the next look.
-            let done = Box::new(drop);
-            let request = DeleteRecords { partition: id, before: start, done };
-            shared.queue.push(Request::DeleteRecords(request));
+impl Cleaner {
+    pub(crate) fn new(most_keys: usize) -> Self {
+        Self { most_keys, damaged: HashSet::new() }
+    }
+
+    /// One look at every log, and compaction of those that are due, the dirtiest first, until it
+    /// is time for the next look.
+    pub(crate) fn step(&mut self, shared: &Shared) {
+        let now = shared.host.clock.now();
+        let began = shared.host.clock.monotonic();
+        let mut due = self.look(shared, now);
+        due.sort_by(|one, other| other.dirty_percent.total_cmp(&one.dirty_percent));
+        shared.cleaning.seen(&due, self.damaged.len(), began);
+        for candidate in &due {
+            match compact(shared, candidate, self.most_keys, now) {
+                Ok(()) => shared.cleaning.cleaned(shared.host.clock.monotonic()),
+                Err(Failure::Stopping) => return,
+                // The topic was deleted, or the file: the next look sees what there is.
+                Err(Failure::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(Failure::Io(error)) => tracing::warn!(%error, "a log cannot be compacted now"),
+                Err(Failure::Damaged { path, position }) => {
+                    let path = path.display();
+                    tracing::error!(%path, position, "a damaged log is not compacted any more");
+                    self.damaged.insert(candidate.partition.id);
+                }
+            }
+            if shared.host.clock.monotonic().saturating_sub(began) > LOOK_EVERY {
+                return;
+            }
         }
     }
+
+    /// Moves log starts; answers what is to be compacted.
+    fn look(&self, shared: &Shared, now: TimestampMs) -> Vec<Candidate> {
+        let catalogue = shared.catalogue();
+        let mut due = Vec::new();
+        for (id, topic) in catalogue.partitions().filter(|(id, _)| *id != METADATA) {
+            let Some(partition) = shared.partition(id) else { continue };
+            let settings = TopicSettings::of(&catalogue, topic, shared.default_segment_bytes);
+            let start = retention::log_start(&partition.published(), &settings, now);
+            if start.is_some() {
+                // Whether it worked shows at the next look.
+                let request = DeleteRecords { partition: id, before: start, done: Box::new(drop) };
+                shared.queue.push(Request::DeleteRecords(request));
+            }
+            if settings.compact && !self.damaged.contains(&id) {
+                let candidate = Candidate::of(&partition, settings, now);
+                due.extend(candidate.filter(|one| one.is_due() || is_overdue(shared, one, now)));
+            }
+        }
+        due
+    }
+}
+
+/// Whether a record has waited longer than `max.compaction.lag.ms`.
+fn is_overdue(shared: &Shared, candidate: &Candidate, now: TimestampMs) -> bool {
+    let longest = candidate.settings.max_compaction_lag_ms;
+    let Some(segment) = candidate.first_dirty_segment().filter(|_| longest < i64::MAX) else {
+        return false;
+    };
+    let first = || -> io::Result<TimestampMs> {
+        let file = shared.host.disk.open(&segment.file.path(), Open::Read)?;
+        let mut header = [0; wire::batch::HEADER_BYTES];
+        read_exact(file.as_ref(), &mut header, 0)?;
+        let header = wire::batch::BatchHeader::parse(&header);
+        header.map(|header| header.max_timestamp).map_err(io::Error::other)
+    };
+    first().is_ok_and(|first| now.0.saturating_sub(first.0) > longest)
+}
+
+/// One pass: every file up to where the keys are known is written anew if anything in it goes.
+fn compact(
+    shared: &Shared,
+    candidate: &Candidate,
+    most_keys: usize,
+    now: TimestampMs,
+) -> Result<(), Failure> {
+    let mut pass = Pass::begin(shared, candidate, most_keys, now)?;
+    let upto = pass.upto();
+    let files = candidate.segments.partition_point(|segment| segment.file.base < upto);
+    let mut rest = candidate.segments.get(..files).unwrap_or_default();
+    while let Some((group, others)) = group(candidate, rest) {
+        let end = end_of(candidate, group);
+        write_anew(shared, &mut pass, group, end)?;
+        rest = others;
+    }
+    shared.queue.push(Request::Clean(Clean::CleanedTo(candidate.partition.id, upto)));
+    Ok(())
+}
+
+/// Files that fit into one, from the first on.
+fn group<'a>(candidate: &Candidate, rest: &'a [Segment]) -> Option<(&'a [Segment], &'a [Segment])> {
+    let first = rest.first()?;
+    let mut bytes = 0;
+    let fits = |segment: &&Segment| {
+        bytes += segment.length;
+        let span = end_of(candidate, std::slice::from_ref(*segment)).0 - first.file.base.0;
+        bytes <= candidate.settings.segment_bytes && span <= i64::from(i32::MAX)
+    };
+    let count = rest.iter().take_while(fits).count().max(1);
+    rest.split_at_checked(count)
+}
+
+/// Where the last of these files ends.
+fn end_of(candidate: &Candidate, group: &[Segment]) -> Offset {
+    let last = group.last().map_or(Offset(0), |last| last.file.base);
+    let next = candidate.segments.iter().map(|segment| segment.file.base).find(|base| *base > last);
+    next.unwrap_or(candidate.end)
+}
+
+/// Writes a group anew and hands it over, unless nothing would change.
+fn write_anew(
+    shared: &Shared,
+    pass: &mut Pass<'_>,
+    group: &[Segment],
+    end: Offset,
+) -> Result<(), Failure> {
+    let disk = shared.host.disk.as_ref();
+    let Some(first) = group.first() else { return Ok(()) };
+    let needed: u64 = group.iter().map(|segment| segment.length).sum();
+    if disk.free_bytes(&shared.paths.data)? < needed.saturating_add(LEAST_FREE_BYTES) {
+        return Err(Failure::Io(io::ErrorKind::StorageFull.into()));
+    }
+    let mut generation = [0; 8];
+    shared.host.random.fill(&mut generation)?;
+    let generation = u64::from_le_bytes(generation);
+    let (base, partition) = (first.file.base, Arc::clone(&pass.candidate.partition));
+    let discard =
+        || crate::segment_file::remove_cleaned(disk, &partition.dir, |_, of| of == generation);
+    let output = Output::create(disk, &partition.dir, base, generation)?;
+    pass.changed = group.len() > 1;
+    let (segment, rows, dropped_markers) = match fill(shared, pass, (group, end), output) {
+        Ok(filled) => filled,
+        Err(failure) => {
+            discard()?;
+            return Err(failure);
+        }
+    };
+    if !pass.changed {
+        discard()?;
+        return Ok(());
+    }
+    partition.published().pending_swaps += 1;
+    let partition = partition.id;
+    let swap = Swap { partition, base, end, generation, segment, rows, dropped_markers };
+    shared.queue.push(Request::Clean(Clean::Swap(Box::new(swap))));
+    Ok(())
+}
+
+type Filled = (Segment, Vec<crate::log_state::Row>, Vec<Offset>);
+
+fn fill(
+    shared: &Shared,
+    pass: &mut Pass<'_>,
+    (group, end): (&[Segment], Offset),
+    mut output: Output<'_>,
+) -> Result<Filled, Failure> {
+    let (mut dropped, mut aborted, mut producers) = (Vec::new(), Vec::new(), None);
+    for segment in group {
+        let meta = Meta::read(shared.host.disk.as_ref(), &segment.file)?;
+        // The checkpoint that makes a file cleanable has written it.
+        let meta = meta.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        aborted.extend(meta.state.segment_aborted);
+        producers = Some(meta.state.producers);
+        dropped.extend(pass.filter(segment, end, |batch| output.push(batch))?);
+    }
+    aborted.retain(|one| !dropped.contains(&one.last_offset));
+    let (segment, rows) = output.finish(producers.unwrap_or_default(), aborted)?;
+    Ok((segment, rows, dropped))
 }

@@ -32,7 +32,7 @@ use crate::{
         },
         ring::{FIRST_CYCLE, Ring},
     },
-    keeper::Rolled,
+    keeper::{Rolled, Swap},
     log_writer::{Job, LogWriter, Piece},
     mutant::{self, Mutant},
     queue::Request,
@@ -103,6 +103,7 @@ struct Draft {
     partitions: Vec<PartitionId>,
     created: Vec<PartitionId>,
     deleted: Vec<(TopicId, Vec<PartitionId>)>,
+    swaps: Vec<Swap>,
     catalogue_changed: bool,
 }
 
@@ -114,6 +115,7 @@ struct Uncovered {
     rolled: Vec<Rolled>,
     touched: BTreeSet<PartitionId>,
     removed: Vec<PartitionId>,
+    swaps: Vec<Swap>,
 }
 
 /// The one that gives offsets.
@@ -169,6 +171,7 @@ impl Committer {
             rolled: start.written.rolled,
             touched: start.written.touched,
             removed: Vec::new(),
+            swaps: Vec::new(),
         };
         Self {
             catalogue: shared.catalogue(),

@@ -105,6 +105,36 @@ impl Map {
         Ok(())
     }
 
+    /// Forgets how far the partition's rows reach, and those from `base` up to `end`.
+    pub(crate) fn forget(
+        &self,
+        partition: PartitionId,
+        base: Offset,
+        end: Offset,
+    ) -> io::Result<()> {
+        let Some(trees) = &self.0 else { return Ok(()) };
+        trees.logs.remove(prefix(partition)).map_err(failed)?;
+        for found in trees.rows.range(key(partition, base)..key(partition, end)).keys() {
+            trees.rows.remove(found.map_err(failed)?).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets an aborted transaction by its marker.
+    pub(crate) fn remove_aborted(&self, partition: PartitionId, marker: Offset) -> io::Result<()> {
+        let Some(trees) = &self.0 else { return Ok(()) };
+        trees.aborted.remove(key(partition, marker)).map_err(failed)?;
+        Ok(())
+    }
+
+    /// The marker of the last aborted transaction there is.
+    pub(crate) fn last_aborted(&self, partition: PartitionId) -> io::Result<Option<Offset>> {
+        let Some(trees) = &self.0 else { return Ok(None) };
+        let last = trees.aborted.scan_prefix(prefix(partition)).keys().next_back();
+        let last = last.transpose().map_err(failed)?;
+        Ok(last.and_then(|key| Some(Offset(i64::from_be_bytes(*key.last_chunk()?)))))
+    }
+
     /// Hands everything to the kernel.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let Some(trees) = &self.0 else { return Ok(()) };

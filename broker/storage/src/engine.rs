@@ -18,7 +18,7 @@ use crate::{
         DeleteRecordsError, Done, Durability, LogOffsetSnapshot, OpenError, PartitionId, ReadError,
         ReadLimit, ReadResult, RecoveryReport,
     },
-    cleaner::{self, Cleaning},
+    cleaner::{self, CleanerStatus, Cleaning},
     committer::{Committer, Start},
     data_dir::{self, at},
     host::{Host, Running},
@@ -262,6 +262,11 @@ impl Storage {
         }
     }
 
+    /// How compaction keeps up.
+    pub fn cleaner_status(&self) -> CleanerStatus {
+        self.0.shared.cleaning.status()
+    }
+
     /// Called once per published cycle with the partitions whose high watermark or last stable
     /// offset rose. It must not block.
     pub fn set_observer(&self, observer: Observer) {
@@ -272,6 +277,11 @@ impl Storage {
     #[cfg(test)]
     pub(crate) fn map_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.0.shared.map.dump()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, ReadError> {

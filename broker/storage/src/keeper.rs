@@ -1,6 +1,7 @@
 //! The keeper: checkpoints, new journal segments, the map. Everything that may take its time.
 
 mod meta;
+mod swap;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub(crate) use meta::{LogRow, Meta, Rolled, encode_log_row};
+pub(crate) use swap::{Clean, Swap};
 
 /// What a checkpoint has to do, seen at a published cycle.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub(crate) struct CheckpointPlan {
     pub(crate) touched: Vec<(Arc<Partition>, LogState)>,
     /// Partitions that were deleted.
     pub(crate) removed: Vec<PartitionId>,
+    pub(crate) swaps: Vec<Swap>,
     /// The last of a clean stop.
     pub(crate) last: bool,
 }
@@ -195,6 +198,7 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     let disk = shared.host.disk.as_ref();
+    swap::swap_files(shared, &plan.swaps)?;
     let mut files = Vec::with_capacity(plan.files.len() + plan.rolled.len());
     for rolled in &plan.rolled {
         // The topic may have been deleted meanwhile.
@@ -212,6 +216,9 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     plan.checkpoint.store(disk, &shared.paths.journal)?;
     shared.checkpoint.fetch_max(plan.checkpoint.number, Ordering::SeqCst);
     shared.segments.free_up_to(plan.checkpoint.cycle);
+    for (partition, log) in &plan.touched {
+        partition.published().covered = log.segment;
+    }
     let trimmed = delete_files(shared, plan);
     if let Err(error) = update_map(shared, plan, &trimmed) {
         // The rows stay in memory, and the next start catches up from the logs.
@@ -222,6 +229,7 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
         clean.store(disk, &shared.paths.journal)?;
     }
     plan.files.values().for_each(|file| file.rest());
+    swap::finish_swaps(shared, &plan.swaps);
     Ok(())
 }
 
@@ -267,6 +275,7 @@ fn update_map(
     for (partition, first) in trimmed {
         map.trim(*partition, *first)?;
     }
+    swap::update_map(shared, &plan.swaps)?;
     for (partition, log) in &plan.touched {
         if shared.partition(partition.id).is_none() {
             continue;

@@ -11,7 +11,7 @@
 //! - Everything in the map can be deleted: it is built again from the logs.
 //! - Disk, clock, threads and randomness are reached through [`host::Host`] alone.
 //!
-//! Absent: compaction; more than one replica; a cache of
+//! Absent: more than one replica; a cache of
 //! records (the page cache is that); tokio.
 //!
 //! The files are described in `docs/storage-format.md`.
@@ -49,6 +49,7 @@ pub use api::{
     Config, Damage, DeleteRecordsError, Done, Durability, FileSlice, Isolation, LogOffsetSnapshot,
     OpenError, PartitionId, ReadError, ReadLimit, ReadResult, RecoveryReport, Topic,
 };
+pub use cleaner::CleanerStatus;
 pub use engine::Storage;
 pub use host::Host;
 pub use shared::Observer;

@@ -11,6 +11,7 @@ use wire::{Offset, TimestampMs};
 
 use crate::{
     api::{Done, LogOffsetSnapshot, PartitionId},
+    keeper::Swap,
     log_state::Row,
     producer::Aborted,
     segment_file::SegmentFile,
@@ -37,6 +38,13 @@ pub(crate) struct Published {
     pub(crate) aborted: Vec<Aborted>,
     /// The marker of the last aborted transaction that the map has.
     pub(crate) mapped_aborted: Option<Offset>,
+    /// The base offset of the file that was written to at the newest checkpoint: those in front of
+    /// it are synced and full.
+    pub(crate) covered: Offset,
+    /// Keys in front of it are there once.
+    pub(crate) cleaned_to: Offset,
+    /// Files written anew that wait for a checkpoint to take their place.
+    pub(crate) pending_swaps: usize,
     waiting: Vec<(Offset, Done<()>)>,
 }
 
@@ -126,6 +134,22 @@ impl Published {
         self.aborted.retain(|aborted| aborted.last_offset >= first);
         self.mapped_aborted = self.mapped_aborted.filter(|marker| *marker >= first);
         taken
+    }
+
+    /// Puts a file written anew in the place of others, which are the answer.
+    pub(crate) fn swap(&mut self, swap: &Swap) -> Vec<Segment> {
+        let segments = &mut self.segments;
+        let from = segments.partition_point(|segment| segment.file.base < swap.base);
+        let to = segments.partition_point(|segment| segment.file.base < swap.end);
+        if from >= to {
+            return Vec::new();
+        }
+        let replaced = segments.splice(from..to, [swap.segment.clone()]).collect();
+        self.rows.retain(|row| row.offset < swap.base || row.offset >= swap.end);
+        let at = self.rows.partition_point(|row| row.offset < swap.base);
+        self.rows.splice(at..at, swap.rows.iter().copied());
+        self.aborted.retain(|aborted| !swap.dropped_markers.contains(&aborted.last_offset));
+        replaced
     }
 
     /// The index of the file that holds `offset`.

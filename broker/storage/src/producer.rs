@@ -44,6 +44,15 @@ pub(crate) struct Aborted {
     pub(crate) last_stable_offset: Offset,
 }
 
+/// What has to stay in the log so that a producer's state can be found in it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Newest {
+    /// The batch with its newest sequence.
+    Batch(Offset),
+    /// A marker, which alone knows the epoch.
+    Marker(ProducerEpoch),
+}
+
 /// What is to be done with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -141,6 +150,15 @@ impl Producers {
     /// The first offset of the oldest open transaction.
     pub(crate) fn first_open(&self) -> Option<Offset> {
         self.open.first_key_value().map(|(offset, _)| *offset)
+    }
+
+    /// What tells most of each producer.
+    pub(crate) fn newest(&self) -> HashMap<ProducerId, Newest> {
+        let newest = |producer: &Producer| match producer.batches.back() {
+            Some(batch) => Newest::Batch(batch.base_offset),
+            None => Newest::Marker(producer.epoch),
+        };
+        self.by_id.iter().map(|(id, producer)| (*id, newest(producer))).collect()
     }
 
     pub(crate) fn encode(&self, writer: &mut Writer) {

@@ -9,9 +9,12 @@ use std::{
 
 use wire::{Offset, TopicId};
 
-use crate::api::{
-    Append, AppendError, Appended, CatalogueChange, CatalogueError, DeleteRecordsError, Done,
-    Durability, PartitionId,
+use crate::{
+    api::{
+        Append, AppendError, Appended, CatalogueChange, CatalogueError, DeleteRecordsError, Done,
+        Durability, PartitionId,
+    },
+    keeper::Clean,
 };
 
 /// What callers may have handed over at a time. The server keeps less in flight; what is beyond
@@ -35,6 +38,7 @@ pub(crate) enum Request {
     Atomic { batches: Vec<Append>, done: Done<Result<Vec<Appended>, AppendError>> },
     Catalogue { change: CatalogueChange, done: Done<Result<TopicId, CatalogueError>> },
     DeleteRecords(DeleteRecords),
+    Clean(Clean),
 }
 
 /// Moves a log's start.
@@ -55,7 +59,7 @@ impl Request {
             Self::Append(request) => sizes(request.batches.iter().skip(request.results.len())),
             Self::Atomic { batches, .. } => sizes(batches.iter()),
             Self::Catalogue { change, .. } => (1, CATALOGUE_RECORD_BYTES + strings(change)),
-            Self::DeleteRecords(_) => (1, CATALOGUE_RECORD_BYTES),
+            Self::DeleteRecords(_) | Self::Clean(_) => (1, CATALOGUE_RECORD_BYTES),
         }
     }
 
@@ -67,6 +71,8 @@ impl Request {
             }
             Self::Atomic { done, .. } => done(Err(AppendError::ShuttingDown)),
             Self::Catalogue { done, .. } => done(Err(CatalogueError::ShuttingDown)),
+            // What was written anew is removed by the next start.
+            Self::Clean(_) => {}
             Self::DeleteRecords(request) => (request.done)(Err(DeleteRecordsError::ShuttingDown)),
         }
     }

@@ -28,6 +28,9 @@ pub(crate) enum Patience {
     None,
 }
 
+/// Files are replaced seconds apart, so that the second try finds what there is.
+const MOST_RETRIES: usize = 3;
+
 /// What a read needs beside the partition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading<'a> {
@@ -73,6 +76,15 @@ impl<'a> Reading<'a> {
         from: Offset,
         limit: ReadLimit,
     ) -> Result<ReadResult, ReadError> {
+        retried(|| self.read_once(partition, from, limit))
+    }
+
+    fn read_once(
+        &self,
+        partition: &Partition,
+        from: Offset,
+        limit: ReadLimit,
+    ) -> Result<ReadResult, ReadError> {
         let published = partition.published();
         let snapshot = published.offsets;
         if from < snapshot.log_start_offset || from > snapshot.log_end_offset {
@@ -108,7 +120,12 @@ impl<'a> Reading<'a> {
             return Ok(nothing);
         };
         let bounds = Bounds { partition, segment: segment.file.base, upper, behind, limit };
-        let Some((end, next_offset)) = self.end(&file, start, &first, &bounds)? else {
+        let end = self.end(&file, start, &first, &bounds);
+        if end.is_err() && segment.file.is_retired() {
+            // The index may be that of the file which has its place now.
+            return Err(ReadError::Io(io::ErrorKind::NotFound.into()));
+        }
+        let Some((end, next_offset)) = end? else {
             return Ok(nothing);
         };
         let aborted = match limit.isolation {
@@ -213,6 +230,14 @@ impl<'a> Reading<'a> {
 
     /// The first record at or after `timestamp`.
     pub(crate) fn offset_for_timestamp(
+        &self,
+        partition: &Partition,
+        timestamp: TimestampMs,
+    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
+        retried(|| self.find_timestamp(partition, timestamp))
+    }
+
+    fn find_timestamp(
         &self,
         partition: &Partition,
         timestamp: TimestampMs,
@@ -345,6 +370,17 @@ impl OpenSegment {
         crate::host::read_exact(self.file.as_ref(), &mut bytes, at)?;
         Ok(bytes)
     }
+}
+
+/// A file may be replaced between looking it up and opening it; its successor is found then.
+fn retried<T>(mut read: impl FnMut() -> Result<T, ReadError>) -> Result<T, ReadError> {
+    for _ in 0..MOST_RETRIES {
+        match read() {
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            outcome => return outcome,
+        }
+    }
+    read()
 }
 
 /// The file was deleted between looking it up and opening it, unless it is missing.

@@ -29,7 +29,7 @@ use crate::{
     mutant::{self, Mutant},
     partition::{Partition, Published},
     producer::Producers,
-    segment_file::{SegmentFile, partition_dir},
+    segment_file::{SegmentFile, partition_dir, put_in_place},
     settings::TopicSettings,
 };
 
@@ -108,6 +108,7 @@ impl Recovery<'_> {
         let mut catalogue = self.checkpointed_catalogue()?;
         let mut deleted = BTreeSet::new();
         let mut starts = HashMap::new();
+        let mut swaps = Vec::new();
         for record in records {
             if let Record::Deleted { id } = &record {
                 deleted.insert(*id);
@@ -115,10 +116,14 @@ impl Recovery<'_> {
             if let Record::LogStart { partition, offset } = &record {
                 starts.insert(*partition, *offset);
             }
+            if let Record::Swapped { partition, base, end, generation } = &record {
+                swaps.push((*partition, *base..*end, *generation));
+            }
             catalogue.replay(record);
         }
         self.finish_file_operations(&catalogue, &deleted)?;
         let map = self.open_map()?;
+        self.finish_swaps(&map, swaps)?;
         let (map, mut entries) = match self.load_logs(&map, &catalogue) {
             Err(load::LoadError::MapAhead) => {
                 tracing::warn!("the map is ahead of the journal; it is rebuilt");
@@ -237,6 +242,27 @@ impl Recovery<'_> {
                 Some(id) if id == METADATA.topic || catalogue.by_id.contains_key(&id) => {}
                 _ => tracing::warn!(path = %path.display(), "not in the catalogue; left as it is"),
             }
+        }
+        Ok(())
+    }
+
+    /// Files written anew take the places that were recorded for them.
+    fn finish_swaps(
+        &mut self,
+        map: &Map,
+        swaps: Vec<(PartitionId, std::ops::Range<Offset>, u64)>,
+    ) -> Result<(), OpenError> {
+        let disk = self.host.disk.as_ref();
+        for (partition, range, generation) in swaps {
+            let dir = partition_dir(&self.dir.paths.topics, partition);
+            match put_in_place(disk, &dir, range, generation) {
+                // The topic was deleted afterwards.
+                Err(error) if is_not_found(&error) => continue,
+                put => at(&dir, put)?,
+            }
+            at(&self.dir.paths.map, map.remove(partition))?;
+            self.written.dirs.insert(dir);
+            self.written.touched.insert(partition);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -31,6 +32,54 @@ pub(crate) fn file_name(base: Offset, extension: &str) -> String {
 pub(crate) fn base_of(name: &str, extension: &str) -> Option<Offset> {
     let digits = name.strip_suffix(extension)?.strip_suffix('.')?;
     (digits.len() == 20).then(|| digits.parse().ok().map(Offset)).flatten()
+}
+
+/// A file that was written anew, beside those whose place it is to take.
+pub(crate) fn cleaned_name(base: Offset, generation: u64, extension: &str) -> String {
+    format!("{:020}-{generation:016x}.{extension}.cleaned", base.0)
+}
+
+/// The base offset and the generation in such a name.
+fn cleaned_of(name: &str) -> Option<(Offset, u64)> {
+    let (base, rest) = name.strip_suffix(".cleaned")?.split_once('-')?;
+    let (generation, _) = rest.split_once('.')?;
+    Some((Offset(base.parse().ok()?), u64::from_str_radix(generation, 16).ok()?))
+}
+
+/// Puts the file of that generation in the place of those in the range. It may be repeated.
+pub(crate) fn put_in_place(
+    disk: &dyn Disk,
+    dir: &Path,
+    range: Range<Offset>,
+    generation: u64,
+) -> io::Result<()> {
+    for extension in ["log", "meta"] {
+        let cleaned = dir.join(cleaned_name(range.start, generation, extension));
+        if disk.exists(&cleaned) {
+            disk.rename(&cleaned, &dir.join(file_name(range.start, extension)))?;
+        }
+    }
+    for name in disk.list(dir)? {
+        let base = base_of(&name, "log").or_else(|| base_of(&name, "meta"));
+        if base.is_some_and(|base| range.start < base && base < range.end) {
+            disk.remove_file(&dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes files that were written anew and take nobody's place.
+pub(crate) fn remove_cleaned(
+    disk: &dyn Disk,
+    dir: &Path,
+    unwanted: impl Fn(Offset, u64) -> bool,
+) -> io::Result<()> {
+    for name in disk.list(dir)? {
+        if cleaned_of(&name).is_some_and(|(base, generation)| unwanted(base, generation)) {
+            disk.remove_file(&dir.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the log files in front of `first` and what is written beside them, all but the newest
@@ -69,17 +118,49 @@ pub(crate) struct SegmentFile {
     read: Slot,
     is_read: AtomicBool,
     retired: AtomicBool,
+    /// Set until a file written anew has its place.
+    cleaned: Mutex<Option<u64>>,
 }
 
 impl SegmentFile {
     pub(crate) fn new(dir: PathBuf, base: Offset) -> Arc<Self> {
         let [is_written, is_read, retired] = [const { AtomicBool::new(false) }; 3];
         let [written, read] = [Mutex::new(None), Mutex::new(None)];
-        Arc::new(Self { base, dir, written, is_written, read, is_read, retired })
+        let cleaned = Mutex::new(None);
+        Arc::new(Self { base, dir, written, is_written, read, is_read, retired, cleaned })
+    }
+
+    /// A file written anew that has not taken its place yet.
+    pub(crate) fn cleaned(dir: PathBuf, base: Offset, generation: u64) -> Arc<Self> {
+        let file = Self::new(dir, base);
+        *file.generation() = Some(generation);
+        file
+    }
+
+    fn generation(&self) -> MutexGuard<'_, Option<u64>> {
+        self.cleaned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes its place by what `put` does; nobody opens it meanwhile.
+    pub(crate) fn settle(&self, put: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let held = (lock(&self.written), lock(&self.read));
+        put()?;
+        *self.generation() = None;
+        drop(held);
+        Ok(())
+    }
+
+    /// Whether another file has its place.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.dir.join(file_name(self.base, "log"))
+        let name = match *self.generation() {
+            Some(generation) => cleaned_name(self.base, generation, "log"),
+            None => file_name(self.base, "log"),
+        };
+        self.dir.join(name)
     }
 
     fn with(

@@ -13,13 +13,20 @@ pub(crate) struct TopicSettings {
     pub(crate) log_append_time: bool,
     /// `cleanup.policy` has `delete`.
     pub(crate) delete: bool,
+    /// `cleanup.policy` has `compact`.
+    pub(crate) compact: bool,
     /// No limit if none.
     pub(crate) retention_ms: Option<i64>,
     /// No limit if none.
     pub(crate) retention_bytes: Option<u64>,
+    pub(crate) min_cleanable_dirty_ratio: f64,
+    pub(crate) min_compaction_lag_ms: i64,
+    pub(crate) max_compaction_lag_ms: i64,
+    pub(crate) delete_retention_ms: i64,
 }
 
-const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+const WEEK_MS: i64 = 7 * DAY_MS;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 impl TopicSettings {
     /// Of a topic; none is the catalogue's own, which keeps everything.
@@ -53,8 +60,19 @@ impl TopicSettings {
                 .text("message.timestamp.type", "log.message.timestamp.type")
                 .is_some_and(|value| value == "LogAppendTime"),
             delete: has("delete"),
+            compact: has("compact"),
             retention_ms: Some(retention_ms).filter(|ms| *ms >= 0),
             retention_bytes: retention_bytes.and_then(|bytes: i64| u64::try_from(bytes).ok()),
+            min_cleanable_dirty_ratio: found
+                .number("min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio")
+                .unwrap_or(0.5),
+            min_compaction_lag_ms: found
+                .number("min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms")
+                .unwrap_or(0),
+            max_compaction_lag_ms,
+            delete_retention_ms: found
+                .number("delete.retention.ms", "log.cleaner.delete.retention.ms")
+                .unwrap_or(DAY_MS),
         }
     }
 }

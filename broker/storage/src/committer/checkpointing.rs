@@ -36,6 +36,12 @@ impl Committer {
             self.logs.insert(*id, entry.end());
             self.uncovered.touched.insert(*id);
         }
+        for swap in self.draft.swaps.drain(..) {
+            let Some(entry) = self.entries.get(&swap.partition) else { continue };
+            self.uncovered.dirs.insert(entry.partition.dir.clone());
+            self.uncovered.swaps.push(swap);
+            self.checkpoint_wanted = true;
+        }
         if !partitions.is_empty() {
             self.shared.observe(&partitions);
         }
@@ -123,13 +129,14 @@ impl Committer {
             dirs: uncovered.dirs,
             rolled: uncovered.rolled,
             removed: uncovered.removed,
+            swaps: uncovered.swaps,
             last,
         }
     }
 
     /// What a plan that was not begun would have covered is for the next one.
     fn cover_again(&mut self, plan: CheckpointPlan) {
-        let CheckpointPlan { files, dirs, rolled, touched, removed, .. } = plan;
+        let CheckpointPlan { files, dirs, rolled, touched, removed, swaps, .. } = plan;
         let uncovered = &mut self.uncovered;
         let mut ids: std::collections::BTreeSet<_> =
             touched.into_iter().map(|(partition, _)| partition.id).collect();
@@ -138,6 +145,7 @@ impl Committer {
         uncovered.dirs.extend(dirs);
         uncovered.rolled.splice(0..0, rolled);
         uncovered.removed.splice(0..0, removed);
+        uncovered.swaps.splice(0..0, swaps);
     }
 
     /// What an idle committer does. Answers when it has to look again.

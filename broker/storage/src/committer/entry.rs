@@ -37,6 +37,8 @@ pub(crate) struct Entry {
     pub(crate) log: LogState,
     /// Records in front of it are no more; ahead of what is published as all the rest.
     pub(crate) log_start: Offset,
+    /// Keys in front of it are there once.
+    pub(crate) cleaned_to: Offset,
     /// The file that is written to; none before the first batch.
     pub(crate) file: Option<Arc<SegmentFile>>,
     pub(crate) fresh: Fresh,
@@ -57,7 +59,8 @@ impl Entry {
     pub(crate) fn new(partition: Arc<Partition>, settings: TopicSettings) -> Self {
         let (log, fresh) = (LogState::default(), Fresh::default());
         let log_start = partition.published().offsets.log_start_offset;
-        Self { partition, settings, log, log_start, file: None, fresh }
+        let cleaned_to = Offset(0);
+        Self { partition, settings, log, log_start, cleaned_to, file: None, fresh }
     }
 
     /// Whether the batch begins a new file.
@@ -161,6 +164,7 @@ impl Entry {
             segment: self.log.segment,
             length: self.log.position,
             next_offset: self.log.next_offset,
+            cleaned_to: self.cleaned_to,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
         PartitionId,
     },
     catalogue::{METADATA, Record, partitions_of},
+    keeper::{Clean, Swap},
     log_scan::marker_of,
     partition::{Partition, Published},
     producer::{SeenBatch, Verdict},
@@ -49,6 +50,10 @@ impl Committer {
                 Request::Catalogue { change, done } => {
                     count -= 1;
                     self.plan_catalogue(change, done);
+                }
+                Request::Clean(clean) => {
+                    count -= 1;
+                    self.plan_clean(clean);
                 }
                 Request::DeleteRecords(DeleteRecords { partition, before, done }) => {
                     count -= 1;
@@ -192,6 +197,28 @@ impl Committer {
         self.draft.partitions.push(id);
         let recorded = self.record(&Record::LogStart { partition: id, offset });
         recorded.map(|()| offset).map_err(|_refused| DeleteRecordsError::UnknownPartition)
+    }
+
+    /// Takes in what the cleaner has done, unless the partition is gone.
+    fn plan_clean(&mut self, clean: Clean) {
+        match clean {
+            Clean::Swap(swap) if self.entries.contains_key(&swap.partition) => {
+                let Swap { partition, base, end, generation, .. } = *swap;
+                let record = Record::Swapped { partition, base, end, generation };
+                if self.record(&record).is_ok() {
+                    self.draft.partitions.push(partition);
+                    self.draft.swaps.push(*swap);
+                }
+            }
+            Clean::CleanedTo(partition, offset) => {
+                if let Some(entry) = self.entries.get_mut(&partition) {
+                    entry.cleaned_to = offset;
+                    entry.partition.published().cleaned_to = offset;
+                    self.draft.partitions.push(partition);
+                }
+            }
+            Clean::Swap(_) => {}
+        }
     }
 
     fn change_catalogue(&mut self, record: Record) -> Result<TopicId, CatalogueError> {

@@ -30,6 +30,8 @@ pub(crate) struct LogEnd {
     /// Its length.
     pub(crate) length: u64,
     pub(crate) next_offset: Offset,
+    /// Keys in front of it are there once.
+    pub(crate) cleaned_to: Offset,
 }
 
 /// Everything up to `cycle` is synced in the logs themselves.
@@ -65,7 +67,7 @@ impl Checkpoint {
         writer.count(self.logs.len());
         for (partition, log) in &self.logs {
             writer.partition(*partition).i64(log.log_start_offset.0).i64(log.segment.0);
-            writer.u64(log.length).i64(log.next_offset.0);
+            writer.u64(log.length).i64(log.next_offset.0).i64(log.cleaned_to.0);
         }
         let length = u64::try_from(writer.0.len()).unwrap_or(u64::MAX).saturating_add(8);
         let mut sealed = Writer::default();
@@ -138,6 +140,7 @@ fn log_end(reader: &mut Reader<'_>) -> Option<(PartitionId, LogEnd)> {
         segment: reader.offset()?,
         length: reader.u64()?,
         next_offset: reader.offset()?,
+        cleaned_to: reader.offset()?,
     };
     Some((partition, log))
 }

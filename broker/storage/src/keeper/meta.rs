@@ -35,14 +35,7 @@ pub(crate) struct Meta {
 pub(crate) fn write(disk: &dyn Disk, rolled: &Rolled) -> io::Result<Arc<dyn DiskFile>> {
     let log = rolled.file.for_syncing(disk)?;
     let rows = rows_of(log.as_ref(), rolled)?;
-    let mut writer = Writer::default();
-    writer.bytes(&MAGIC);
-    rolled.state.encode(&mut writer);
-    writer.count(rows.len());
-    for row in &rows {
-        writer.i64(row.offset.0).u64(row.position).i64(row.max_timestamp_before.0);
-    }
-    let bytes = writer.sealed();
+    let bytes = Meta { state: rolled.state.clone(), rows }.encode();
     let path = rolled.file.dir.join(file_name(rolled.file.base, "meta"));
     let file = disk.open(&path, Open::Write)?;
     file.set_len(0)?;
@@ -66,6 +59,17 @@ fn rows_of(log: &dyn DiskFile, rolled: &Rolled) -> io::Result<Vec<Row>> {
 }
 
 impl Meta {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.bytes(&MAGIC);
+        self.state.encode(&mut writer);
+        writer.count(self.rows.len());
+        for row in &self.rows {
+            writer.i64(row.offset.0).u64(row.position).i64(row.max_timestamp_before.0);
+        }
+        writer.sealed()
+    }
+
     /// Reads the file; `None` if it is missing or not whole.
     pub(crate) fn read(disk: &dyn Disk, file: &SegmentFile) -> io::Result<Option<Self>> {
         match read_all(disk, &file.dir.join(file_name(file.base, "meta"))) {

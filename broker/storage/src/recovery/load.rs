@@ -16,7 +16,9 @@ use crate::{
     keeper::{LogRow, Meta, encode_log_row},
     log_scan::{marker_in, scan_headers},
     log_state::LogState,
-    segment_file::{SegmentFile, base_of, file_name, partition_dir, remove_in_front},
+    segment_file::{
+        SegmentFile, base_of, file_name, partition_dir, remove_cleaned, remove_in_front,
+    },
     settings::TopicSettings,
 };
 
@@ -189,7 +191,10 @@ impl Recovery<'_> {
                 entry.begin(row.state, &row.full, row.mapped_aborted);
                 full = row.full;
             }
-            None => entry.begin_at(first, before),
+            None => {
+                at(&self.dir.paths.map, map.remove(id))?;
+                entry.begin_at(first, before);
+            }
         }
         for base in bases.into_iter().filter(|base| *base <= end.segment) {
             if base < entry.log.segment {
@@ -209,6 +214,11 @@ impl Recovery<'_> {
             return Err(Damage::BadBatch { path, position: entry.log.position }.into());
         }
         entry.log_start = end.log_start_offset;
+        entry.cleaned_to = end.cleaned_to;
+        let mut published = entry.partition.published();
+        published.cleaned_to = end.cleaned_to;
+        published.covered = end.segment;
+        drop(published);
         if map.keeps() && !(known && current) {
             at(&self.dir.paths.map, entry.move_rows(map, &full))?;
         }
@@ -225,6 +235,10 @@ impl Recovery<'_> {
         let mut bases = self.bases(entry.partition.id)?;
         let dir = &entry.partition.dir;
         let disk = self.host.disk.as_ref();
+        match remove_cleaned(disk, dir, |_, _| true) {
+            Err(error) if !is_not_found(&error) => return at(dir, Err(error)),
+            _ => {}
+        }
         let start = end.log_start_offset;
         let holds_start = bases.iter().chain([&end.segment]).rfind(|base| **base <= start);
         let Some(first) = holds_start.copied().filter(|first| *first > Offset(0)) else {

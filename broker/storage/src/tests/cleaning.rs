@@ -1,5 +1,6 @@
 //! Records that are deleted: which, when their space is back, and what a crash leaves.
 
+mod compaction;
 mod crashes;
 mod deletion;
 mod lab;

@@ -17,6 +17,7 @@ use wire::{Offset, TimestampMs, TopicId, batch::BatchView};
 use crate::{
     Append, AppendError, Appended, CatalogueChange, Config, DeleteRecordsError, Durability, Host,
     Isolation, OpenError, PartitionId, ReadLimit,
+    cleaner::Cleaner,
     engine::{Opened, open},
     host::{Clock, Random, Running, Threads},
     keeper,
@@ -65,6 +66,7 @@ pub(super) struct Lab {
     clock: Arc<LabClock>,
     host: Host,
     segment_bytes: u64,
+    cleaner: Cleaner,
     pub(super) engine: Option<Opened>,
 }
 
@@ -78,7 +80,8 @@ impl Lab {
             threads: Arc::new(LabThreads),
             random: Arc::new(LabRandom(AtomicU8::new(1))),
         };
-        Self { disk, clock, host, segment_bytes, engine: None }
+        let cleaner = Cleaner::new(1000);
+        Self { disk, clock, host, segment_bytes, cleaner, engine: None }
     }
 
     pub(super) fn start(&mut self) -> Result<(), OpenError> {
@@ -95,6 +98,26 @@ impl Lab {
 
     pub(super) fn engine(&mut self) -> &mut Opened {
         self.engine.as_mut().unwrap()
+    }
+
+    /// How many keys the cleaner learns in one pass.
+    pub(super) fn most_keys(&mut self, most: usize) {
+        self.cleaner = Cleaner::new(most);
+    }
+
+    pub(super) fn now(&self) -> TimestampMs {
+        self.clock.now()
+    }
+
+    pub(super) fn remove(&self, path: &std::path::Path) {
+        self.host.disk.remove_file(path).unwrap();
+    }
+
+    /// Ends a transaction.
+    pub(super) fn mark(&mut self, partition: PartitionId, end: &wire::batch::ControlMarker) {
+        let batches = vec![Append { partition, batch: wire::batch::control_marker(end) }];
+        let marked = self.ask(|done| Request::Atomic { batches, done });
+        assert!(marked.is_some_and(|marked| marked.is_ok()), "the transaction is open");
     }
 
     pub(super) fn pass(&self, ms: i64) {
@@ -117,7 +140,8 @@ impl Lab {
 
     /// One look of the cleaner, and what follows from it.
     pub(super) fn clean(&mut self) {
-        crate::cleaner::step(&self.engine().shared);
+        let shared = Arc::clone(&self.engine().shared);
+        self.cleaner.step(&shared);
         self.settle();
     }
 

@@ -367,8 +367,9 @@ impl Disk for SimDisk {
         state.may_write(to, 0)?;
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_path_buf(), inode);
-        state.changes.push(NameChange::Remove(from.to_path_buf()));
+        // Either name may survive, but never none.
         state.changes.push(NameChange::Add(to.to_path_buf(), inode));
+        state.changes.push(NameChange::Remove(from.to_path_buf()));
         Ok(())
     }
 
