@@ -10,7 +10,12 @@ mod output;
 mod retention;
 mod status;
 
-use std::{collections::HashSet, io, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use wire::{Offset, TimestampMs};
 
@@ -38,6 +43,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The first look waits until a start is over, as Kafka's waits for
 /// `log.initial.task.delay.ms`.
 const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
+/// What failed, on a full disk for example, is tried again after so long.
+const POSTPONED_FOR: Duration = Duration::from_mins(1);
 /// Compaction leaves so much of the disk to others.
 const LEAST_FREE_BYTES: u64 = 512 << 20;
 
@@ -47,6 +54,8 @@ pub(crate) struct Cleaner {
     most_keys: usize,
     /// Logs with a batch that cannot be read: they stay as they are.
     damaged: HashSet<PartitionId>,
+    /// Logs that could not be compacted, and when that is tried again, by the monotonic clock.
+    postponed: HashMap<PartitionId, Duration>,
 }
 
 /// Looks after the logs until told to stop.
@@ -61,7 +70,7 @@ pub(crate) fn run(shared: &Shared) {
 
 impl Cleaner {
     pub(crate) fn new(most_keys: usize) -> Self {
-        Self { most_keys, damaged: HashSet::new() }
+        Self { most_keys, damaged: HashSet::new(), postponed: HashMap::new() }
     }
 
     /// One look at every log, and compaction of those that are due, the dirtiest first, until it
@@ -69,6 +78,7 @@ impl Cleaner {
     pub(crate) fn step(&mut self, shared: &Shared) {
         let now = shared.host.clock.now();
         let began = shared.host.clock.monotonic();
+        self.postponed.retain(|_, until| *until > began);
         let mut due = self.look(shared, now);
         due.sort_by(|one, other| other.dirty_percent.total_cmp(&one.dirty_percent));
         shared.cleaning.seen(&due, self.damaged.len(), began);
@@ -78,7 +88,10 @@ impl Cleaner {
                 Err(Failure::Stopping) => return,
                 // The topic was deleted, or the file: the next look sees what there is.
                 Err(Failure::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(Failure::Io(error)) => tracing::warn!(%error, "a log cannot be compacted now"),
+                Err(Failure::Io(error)) => {
+                    tracing::warn!(%error, "a log cannot be compacted now");
+                    self.postponed.insert(candidate.partition.id, began + POSTPONED_FOR);
+                }
                 Err(Failure::Damaged { path, position }) => {
                     let path = path.display();
                     tracing::error!(%path, position, "a damaged log is not compacted any more");
@@ -104,7 +117,8 @@ impl Cleaner {
                 let request = DeleteRecords { partition: id, before: start, done: Box::new(drop) };
                 shared.queue.push(Request::DeleteRecords(request));
             }
-            if settings.compact && !self.damaged.contains(&id) {
+            if settings.compact && !self.damaged.contains(&id) && !self.postponed.contains_key(&id)
+            {
                 let candidate = Candidate::of(&partition, settings, now);
                 due.extend(candidate.filter(|one| one.is_due() || is_overdue(shared, one, now)));
             }
