@@ -94,6 +94,11 @@ impl Power for Cut {
         REQUIRED
     }
 
+    fn shut_down(&mut self) {
+        let mounted = &mut self.mounted;
+        eventually("the disk to be unmounted", || mounted.unmount().ok());
+    }
+
     fn strike(
         &mut self,
         subject: &mut Subject,

@@ -31,6 +31,10 @@ use crate::rounds::{Kill, Plan, Verdict};
 /// Violations shown; a broken broker has thousands.
 const SHOWN: usize = 20;
 
+/// How the harness ends when the broker did what it must not, and when a situation did not occur.
+const GUILTY: u8 = 3;
+const INCOMPLETE: u8 = 4;
+
 #[derive(Debug, Parser)]
 #[command(about = "Kills and power cuts on the real program")]
 struct Command {
@@ -66,6 +70,9 @@ struct Options {
     /// kafka-go joins the load.
     #[arg(long)]
     go: bool,
+    /// The way in which the broker is broken on purpose.
+    #[arg(long)]
+    mutant: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -76,7 +83,7 @@ fn main() -> ExitCode {
     match Command::parse().what {
         What::Kills(options) => {
             let plan = plan(&options);
-            finish(&plan, &rounds::run(&plan, &mut Kill))
+            finish(&plan, &rounds::run(&plan, &mut Kill)).into()
         }
         What::Cuts(options) => {
             let plan = plan(&options);
@@ -89,17 +96,14 @@ fn main() -> ExitCode {
                     return ExitCode::FAILURE;
                 }
             };
-            finish(&plan, &verdict)
+            finish(&plan, &verdict).into()
         }
         What::Mutants(options) => {
             if !cfg!(feature = "mutants") {
                 eprintln!("this build cannot break itself: it needs --features mutants");
                 return ExitCode::FAILURE;
             }
-            let plan = plan(&options);
-            let missed = mutants::hunt(&plan);
-            std::fs::remove_dir_all(&plan.directory).unwrap();
-            if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if mutants::hunt(&options) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }
 }
@@ -112,24 +116,24 @@ fn plan(options: &Options) -> Plan {
     let mut externals: Vec<External> = Vec::new();
     externals.extend(options.java.iter().map(|libs| rounds::java(&repository, libs)));
     externals.extend(options.go.then(|| rounds::go(&repository, &directory)));
+    let mut environment = vec![("OTTLA_JOURNAL_SEGMENT_BYTES".to_owned(), (1 << 20).to_string())];
+    environment.extend(options.mutant.iter().map(|name| ("OTTLA_MUTANT".to_owned(), name.clone())));
     Plan {
         rounds: options.rounds,
         seed: options.seed,
         program: options.program.clone().unwrap_or_else(|| std::env::current_exe().unwrap()),
         directory,
-        environment: vec![("OTTLA_JOURNAL_SEGMENT_BYTES".to_owned(), (1 << 20).to_string())],
+        environment,
         externals,
     }
 }
 
 /// Says what came of it; the data stays only if something is wrong.
-fn finish(plan: &Plan, verdict: &Verdict) -> ExitCode {
+fn finish(plan: &Plan, verdict: &Verdict) -> u8 {
     verdict.tally.print();
-    for failure in &verdict.failures {
-        eprintln!("{failure}");
-    }
-    for violation in verdict.violations.iter().take(SHOWN) {
-        eprintln!("{violation}");
+    let violations = verdict.violations.iter().map(ToString::to_string);
+    for wrong in verdict.failures.iter().cloned().chain(violations).take(SHOWN) {
+        eprintln!("{}{wrong}", mutants::EVIDENCE);
     }
     eprintln!("{} violations, {} failures", verdict.violations.len(), verdict.failures.len());
     let missing = verdict.tally.missing();
@@ -138,8 +142,8 @@ fn finish(plan: &Plan, verdict: &Verdict) -> ExitCode {
     }
     if verdict.is_guilty() || !missing.is_empty() {
         eprintln!("data and log: {}; seed {}", plan.directory.display(), plan.seed);
-        return ExitCode::FAILURE;
+        return if verdict.is_guilty() { GUILTY } else { INCOMPLETE };
     }
     std::fs::remove_dir_all(&plan.directory).unwrap();
-    ExitCode::SUCCESS
+    0
 }

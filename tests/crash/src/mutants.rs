@@ -1,72 +1,49 @@
-//! The harness tested: brokers that are broken on purpose have to be caught.
+//! The harness tested: brokers that are broken on purpose have to be caught, each run in a process of its own.
 
-use std::path::Path;
+use std::process::Command;
 
-use crate::cuts::Cut;
-use crate::rounds::{self, Kill, Plan, Power, Verdict};
+use crate::{GUILTY, Options};
 
-/// How a broker is broken, and by which fault that shows.
-#[derive(Clone, Copy, Debug)]
-struct Mutant {
-    name: &'static str,
-    shows_in: Shows,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shows {
-    Kills,
-    Cuts,
-}
-
-const MUTANTS: [Mutant; 5] = [
-    Mutant { name: "skip-sync", shows_in: Shows::Cuts },
-    Mutant { name: "early-answer", shows_in: Shows::Cuts },
-    Mutant { name: "ignore-start", shows_in: Shows::Cuts },
-    Mutant { name: "early-reuse", shows_in: Shows::Kills },
-    Mutant { name: "forget-producers", shows_in: Shows::Kills },
+/// How a broker is broken, and the faults in which that shows.
+const MUTANTS: [(&str, &str); 5] = [
+    ("skip-sync", "cuts"),
+    ("early-answer", "cuts"),
+    ("ignore-start", "cuts"),
+    ("early-reuse", "kills"),
+    ("forget-producers", "kills"),
 ];
 
 /// A mutant that lives through so many runs is one that the harness does not see.
-const RUNS: u64 = 12;
+const RUNS: u64 = 8;
 
-/// The names of those that were not caught.
-pub(crate) fn hunt(plan: &Plan) -> Vec<&'static str> {
-    MUTANTS.iter().filter(|mutant| !is_caught(**mutant, plan)).map(|mutant| mutant.name).collect()
+/// Whether each was caught.
+pub(crate) fn hunt(options: &Options) -> bool {
+    let chosen =
+        |mutant: &&(&str, &str)| options.mutant.as_deref().is_none_or(|wanted| wanted == mutant.0);
+    // Every one is tried, also after one that was missed.
+    MUTANTS.iter().filter(chosen).filter(|(name, faults)| !is_caught(name, faults, options)).count()
+        == 0
 }
 
-fn is_caught(mutant: Mutant, plan: &Plan) -> bool {
+fn is_caught(name: &str, faults: &str, options: &Options) -> bool {
     for run in 1..=RUNS {
-        let mut plan = plan.clone();
-        plan.seed += run;
-        plan.directory = plan.directory.join(format!("{}-{run}", mutant.name));
-        plan.environment.push(("OTTLA_MUTANT".to_owned(), mutant.name.to_owned()));
-        let verdict = one_run(mutant, &plan);
-        if verdict.is_guilty() {
-            let first = verdict.violations.first().map(ToString::to_string);
-            let first = first.or_else(|| verdict.failures.first().cloned()).unwrap_or_default();
-            eprintln!("{}: caught in run {run} of {} faults: {first}", mutant.name, plan.rounds);
+        let seed = options.seed + run;
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([faults, "--rounds", &options.rounds.to_string(), "--seed", &seed.to_string()])
+            .args(["--mutant", name, "--directory"])
+            .arg(&options.directory)
+            .output()
+            .unwrap();
+        if output.status.code() == Some(i32::from(GUILTY)) {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let evidence = said.lines().find(|line| line.contains(EVIDENCE)).unwrap_or_default();
+            eprintln!("{name}: caught by {faults} in run {run}, {evidence}");
             return true;
         }
     }
-    eprintln!("{}: not caught in {RUNS} runs of {} faults", mutant.name, plan.rounds);
+    eprintln!("{name}: not caught by {faults} in {RUNS} runs of {} faults", options.rounds);
     false
 }
 
-fn one_run(mutant: Mutant, plan: &Plan) -> Verdict {
-    std::fs::create_dir_all(&plan.directory).unwrap();
-    let verdict = match mutant.shows_in {
-        Shows::Kills => rounds::run(plan, &mut Kill),
-        Shows::Cuts => with_disk(plan, |cut| rounds::run(plan, cut)),
-    };
-    remove(&plan.directory);
-    verdict
-}
-
-fn with_disk(plan: &Plan, run: impl FnOnce(&mut dyn Power) -> Verdict) -> Verdict {
-    let mut cut = Cut::new(&plan.directory, plan.seed).unwrap();
-    run(&mut cut)
-}
-
-fn remove(directory: &Path) {
-    std::fs::remove_dir_all(directory).unwrap();
-}
+/// In front of the first thing that is wrong.
+pub(crate) const EVIDENCE: &str = "guilty: ";

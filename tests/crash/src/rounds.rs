@@ -167,6 +167,8 @@ pub(crate) trait Power {
     fn required(&self) -> &'static [&'static str] {
         &[]
     }
+    /// Nothing of it stays behind.
+    fn shut_down(&mut self) {}
     /// Ends the process, and with it whatever the fault takes along.
     fn strike(
         &mut self,
@@ -246,12 +248,14 @@ pub(crate) fn run(plan: &Plan, power: &mut dyn Power) -> Verdict {
                 }
             }
         }
-        if run.verdict.failures.is_empty() {
-            run.read_back(&brokers);
-            recorder.stop_readers();
-        } else {
-            recorder.abandon();
+        if !run.verdict.failures.is_empty() {
+            // Clients wait for ever for a broker that does not come back.
+            run.subject.kill();
+            power.shut_down();
+            std::process::exit(crate::finish(plan, &run.verdict).into());
         }
+        run.read_back(&brokers);
+        recorder.stop_readers();
     });
     run.judge()
 }

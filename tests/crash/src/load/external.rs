@@ -32,9 +32,6 @@ pub(crate) fn run_external(brokers: &str, external: &External, recorder: &Record
             pause(Duration::from_millis(2));
         }
         drop(budget);
-        if recorder.is_abandoned() {
-            child.kill().unwrap();
-        }
     });
     child.wait().unwrap();
 }

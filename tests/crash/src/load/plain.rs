@@ -67,7 +67,5 @@ pub(crate) fn produce(brokers: &str, load: &Producer, recorder: &Arc<Recorder>) 
         }
         client.poll(Duration::ZERO);
     }
-    if !recorder.is_abandoned() {
-        client.flush(DEADLINE).unwrap();
-    }
+    client.flush(DEADLINE).unwrap();
 }

@@ -18,7 +18,6 @@ pub(crate) struct Recorder {
     ending: AtomicU64,
     stopping: AtomicBool,
     stopping_readers: AtomicBool,
-    abandoned: AtomicBool,
 }
 
 impl Recorder {
@@ -31,7 +30,6 @@ impl Recorder {
             ending: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             stopping_readers: AtomicBool::new(false),
-            abandoned: AtomicBool::new(false),
         }
     }
 
@@ -119,16 +117,5 @@ impl Recorder {
 
     pub(crate) fn readers_stop(&self) -> bool {
         self.stopping_readers.load(Ordering::Acquire)
-    }
-
-    /// The broker will not come back: nobody waits for an answer any more.
-    pub(crate) fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Release);
-        self.stop_producers();
-        self.stop_readers();
-    }
-
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Acquire)
     }
 }

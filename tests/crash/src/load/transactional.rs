@@ -59,7 +59,6 @@ fn create(brokers: &str, load: &Producer, recorder: &Arc<Recorder>) -> BaseProdu
             .unwrap();
         match client.init_transactions(TRY) {
             Ok(()) => return client,
-            Err(_) if recorder.is_abandoned() => return client,
             Err(error) => assert!(waiting.elapsed() < DEADLINE, "init_transactions: {error}"),
         }
     }
@@ -101,7 +100,7 @@ impl Transactions<'_> {
             self.client.flush(TRY)?;
         }
         self.recorder.while_ending(|| {
-            self.retry(|| {
+            Self::retry(|| {
                 if abort {
                     self.client.abort_transaction(TRY)
                 } else {
@@ -115,25 +114,20 @@ impl Transactions<'_> {
     fn give_up(&mut self, error: &KafkaError) -> Outcome {
         let abortable =
             matches!(error, KafkaError::Transaction(error) if error.txn_requires_abort());
-        if abortable && self.retry(|| self.client.abort_transaction(TRY)).is_ok() {
+        if abortable && Self::retry(|| self.client.abort_transaction(TRY)).is_ok() {
             return Outcome::Aborted;
-        }
-        if self.recorder.is_abandoned() {
-            return Outcome::Unknown;
         }
         self.client = create(self.brokers, self.load, self.recorder);
         Outcome::Unknown
     }
 
     /// Again for as long as the client says that it may help.
-    fn retry(&self, mut attempt: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    fn retry(mut attempt: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
         let waiting = Stopwatch::start();
         loop {
             match attempt() {
                 Err(KafkaError::Transaction(error))
-                    if error.is_retriable()
-                        && waiting.elapsed() < DEADLINE
-                        && !self.recorder.is_abandoned() => {}
+                    if error.is_retriable() && waiting.elapsed() < DEADLINE => {}
                 result => return result,
             }
         }
