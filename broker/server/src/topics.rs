@@ -10,8 +10,6 @@ use wire::{ErrorCode, LeaderEpoch, PartitionIndex, TopicId};
 
 use crate::context::{Broker, Context};
 
-/// The epoch of every partition's leader.
-pub(crate) const LEADER_EPOCH: LeaderEpoch = LeaderEpoch(0);
 /// The topics that coordinators write; nobody else does.
 pub(crate) const INTERNAL_TOPICS: &[&str] = &["__consumer_offsets", "__transaction_state"];
 /// The storage's own records; no client sees them.
@@ -84,11 +82,11 @@ pub(crate) fn partition(topic: &Topic, index: i32) -> Result<PartitionId, ErrorC
 }
 
 /// Compares the leader epoch that a client believes in; -1 believes in none.
-pub(crate) fn check_leader_epoch(current: i32) -> Result<(), ErrorCode> {
+pub(crate) fn check_leader_epoch(leader_epoch: LeaderEpoch, current: i32) -> Result<(), ErrorCode> {
     match current {
         -1 => Ok(()),
-        epoch if epoch < LEADER_EPOCH.0 => Err(ErrorCode::FENCED_LEADER_EPOCH),
-        epoch if epoch > LEADER_EPOCH.0 => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+        epoch if epoch < leader_epoch.0 => Err(ErrorCode::FENCED_LEADER_EPOCH),
+        epoch if epoch > leader_epoch.0 => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
         _ => Ok(()),
     }
 }

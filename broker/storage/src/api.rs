@@ -250,57 +250,6 @@ pub enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// Why there is no storage. Each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("{}: in use by another process; stop that one or choose another data directory", .0.display())]
-    InUse(PathBuf),
-    #[error("{}: not a data directory of Ottla; choose an empty one", .0.display())]
-    Foreign(PathBuf),
-    #[error("{}: made by a version of Ottla with data format {format}; use that version", path.display())]
-    Format { path: PathBuf, format: String },
-    #[error("damaged: {0}; restore a backup")]
-    Damaged(#[from] Damage),
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: io::Error },
-}
-
-/// What a start found that no crash can leave behind.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Damage {
-    #[error("{}: missing", .0.display())]
-    Missing(PathBuf),
-    #[error("{}: of another data directory", .0.display())]
-    Foreign(PathBuf),
-    #[error("the newest readable checkpoint is {found}, but the journal names {named}")]
-    OldCheckpoint { found: u64, named: u64 },
-    #[error(
-        "cycle {cycle} in segment-{segment} at {position} cannot be read, though cycle {proof} in \
-         segment-{proof_segment} says that it was synced; missing are records before {}",
-        partition_list(before)
-    )]
-    LostCycle {
-        cycle: u64,
-        segment: u32,
-        position: u64,
-        proof: u64,
-        proof_segment: u32,
-        /// For each partition, an offset below which records may be missing.
-        before: Vec<(PartitionId, Offset)>,
-    },
-    #[error("{}: {found} bytes long, but its checkpoint says {expected}", path.display())]
-    Short { path: PathBuf, found: u64, expected: u64 },
-    #[error("{}: no record batch at position {position}", path.display())]
-    BadBatch { path: PathBuf, position: u64 },
-}
-
-fn partition_list(before: &[(PartitionId, Offset)]) -> String {
-    let one = |(partition, offset): &(PartitionId, Offset)| {
-        format!("offset {offset} of {}-{}", partition.topic.0, partition.partition)
-    };
-    before.iter().map(one).collect::<Vec<_>>().join(", ")
-}
-
 /// What a start found.
 #[derive(Clone, Debug, Default)]
 pub struct RecoveryReport {

@@ -68,6 +68,7 @@ enum Answer {
     Atomic(Done<Result<Vec<Appended>, AppendError>>, Result<Vec<Appended>, AppendError>),
     Catalogue(Done<Result<TopicId, CatalogueError>>, Result<TopicId, CatalogueError>),
     DeleteRecords(Done<Result<Offset, DeleteRecordsError>>, Result<Offset, DeleteRecordsError>),
+    Probe(Done<()>),
 }
 
 impl Answer {
@@ -77,6 +78,7 @@ impl Answer {
             Self::Atomic(done, result) => done(result),
             Self::Catalogue(done, result) => done(result),
             Self::DeleteRecords(done, result) => done(result),
+            Self::Probe(done) => done(()),
         }
     }
 }
@@ -232,14 +234,15 @@ impl Committer {
             return false;
         }
         self.plan(count);
-        let outcome = if self.draft.planned.is_empty() { Ok(()) } else { self.commit() };
-        if let Err((what, error)) = outcome {
-            self.shared.end_process(what, &error);
-            return false;
+        if !self.draft.planned.is_empty() {
+            if let Err((what, error)) = self.commit() {
+                self.shared.end_process(what, &error);
+                return false;
+            }
+            self.last_activity = self.shared.host.clock.monotonic();
         }
         self.publish();
         self.offer_checkpoint();
-        self.last_activity = self.shared.host.clock.monotonic();
         true
     }
 
@@ -324,9 +327,8 @@ impl Committer {
         let mut buffer = std::mem::replace(&mut self.buffer, AlignedBuffer::zeroed(0));
         let length = seal(&mut buffer, header, &extents, &self.origin.secret);
         let buffer = Arc::new(buffer);
-        self.writer
-            .start(Job::new(Arc::clone(&buffer), pieces))
-            .map_err(|error| ("a log cannot be written", error))?;
+        let job = Job::new(Arc::clone(&buffer), pieces, Arc::clone(&self.shared.reserve));
+        self.writer.start(job).map_err(|error| ("a log cannot be written", error))?;
         let bytes = buffer.bytes().get(..length).unwrap_or_default();
         self.ring
             .write(header.number, bytes)

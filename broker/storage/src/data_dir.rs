@@ -6,13 +6,15 @@ use uuid::Uuid;
 use wire::LeaderEpoch;
 
 use crate::{
-    api::{Config, Damage, OpenError},
+    api::Config,
+    damage::{Damage, OpenError},
     host::{Disk, Host, Lock, Open, read_all},
     journal::{
         checkpoint::{Checkpoint, RingPosition},
         cycle::Secret,
         ring::{FIRST_CYCLE, FIRST_SEGMENTS, RingFiles},
     },
+    reserve::Reserve,
     shared::Paths,
 };
 
@@ -85,7 +87,7 @@ pub(crate) fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, OpenError> 
     result.map_err(|source| OpenError::File { path: path.to_path_buf(), source })
 }
 
-fn read_version(disk: &dyn Disk, data: &Path) -> Result<Option<Uuid>, OpenError> {
+pub(crate) fn read_version(disk: &dyn Disk, data: &Path) -> Result<Option<Uuid>, OpenError> {
     let path = data.join(VERSION_FILE);
     if !disk.exists(&path) {
         return Ok(None);
@@ -153,13 +155,15 @@ fn first_start(config: &Config, host: &Host, paths: &Paths) -> Result<Uuid, Open
         at(&paths.journal, checkpoint.store(disk, &paths.journal))?;
     }
     at(&paths.journal, disk.sync_dir(&paths.journal))?;
-    at(&paths.reserve, make_reserve(disk, paths, config.journal_segment_bytes))?;
+    let (disk_of, path) = (std::sync::Arc::clone(&host.disk), paths.reserve.clone());
+    let reserve = Reserve::find(disk_of, path, config.journal_segment_bytes, FIRST_SEGMENTS);
+    at(&paths.reserve, reserve.make(FIRST_SEGMENTS))?;
     at(&paths.data, disk.sync_dir(&paths.data))?;
     write_version(disk, &paths.data, data_id)?;
     Ok(data_id)
 }
 
-fn write_version(disk: &dyn Disk, data: &Path, data_id: Uuid) -> Result<(), OpenError> {
+pub(crate) fn write_version(disk: &dyn Disk, data: &Path, data_id: Uuid) -> Result<(), OpenError> {
     let (new, path) = (data.join("version.new"), data.join(VERSION_FILE));
     let text = format!("ottla data format {FORMAT}\n{data_id}\n");
     let write = || {
@@ -174,7 +178,7 @@ fn write_version(disk: &dyn Disk, data: &Path, data_id: Uuid) -> Result<(), Open
 }
 
 /// Whether any partition has bytes in its log.
-fn holds_records(disk: &dyn Disk, topics: &Path) -> bool {
+pub(crate) fn holds_records(disk: &dyn Disk, topics: &Path) -> bool {
     let list = |path: &Path| disk.list(path).unwrap_or_default();
     let is_log =
         |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "log");
@@ -184,23 +188,4 @@ fn holds_records(disk: &dyn Disk, topics: &Path) -> bool {
             .iter()
             .any(|partition| list(&topic.join(partition)).iter().any(|name| is_log(name)))
     })
-}
-
-/// How much space a recovery may need.
-pub(crate) fn reserve_bytes(journal_segment_bytes: u64) -> u64 {
-    journal_segment_bytes * u64::from(FIRST_SEGMENTS)
-}
-
-/// Reserves that space.
-pub(crate) fn make_reserve(disk: &dyn Disk, paths: &Paths, segment_bytes: u64) -> io::Result<()> {
-    let file = disk.open(&paths.reserve, Open::Write)?;
-    file.allocate(reserve_bytes(segment_bytes))?;
-    file.sync()
-}
-
-/// Whether the reserve is whole.
-pub(crate) fn has_reserve(disk: &dyn Disk, paths: &Paths, segment_bytes: u64) -> bool {
-    disk.open(&paths.reserve, Open::Read)
-        .and_then(|file| file.len())
-        .is_ok_and(|length| length >= reserve_bytes(segment_bytes))
 }

@@ -4,13 +4,20 @@
 //! lock of the whole process, are not used. Where there is no real disk there is no map, and the
 //! rows stay in memory.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use wire::{Offset, TimestampMs};
 
 use crate::{
     api::PartitionId,
-    codec::{Reader, Writer},
+    codec::{Reader, Writer, position},
     host::{Disk, Open},
     log_state::{Row, decode_aborted, encode_aborted},
     producer::Aborted,
@@ -18,12 +25,26 @@ use crate::{
 
 const CACHE_BYTES: u64 = 8 << 20;
 const FLUSH_EVERY_MS: u64 = 500;
+/// The file that names the generation that counts.
+const CURRENT: &str = "current";
+/// What the files may take beside the rows in them.
+const SPARE_BYTES: u64 = 64 << 20;
+/// How many times the rows they may be large.
+const MOST_TIMES_LIVE: u64 = 4;
 
 /// The map, if this host can have one.
 #[derive(Debug)]
-pub(crate) struct Map(Option<Trees>);
+pub(crate) struct Map {
+    dir: PathBuf,
+    /// The generation of the trees, which is the name of their directory.
+    number: AtomicU64,
+    /// Replaced when they have become too large.
+    trees: RwLock<Option<Trees>>,
+    /// The size at which they were last looked at.
+    looked_at: AtomicU64,
+}
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Trees {
     db: sled::Db,
     rows: sled::Tree,
@@ -31,12 +52,8 @@ struct Trees {
     logs: sled::Tree,
 }
 
-impl Map {
-    pub(crate) fn none() -> Self {
-        Self(None)
-    }
-
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+impl Trees {
+    fn open(dir: &Path) -> io::Result<Self> {
         let db = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE_BYTES)
@@ -45,16 +62,108 @@ impl Map {
             .map_err(failed)?;
         let tree = |name: &str| db.open_tree(name).map_err(failed);
         let (rows, aborted, logs) = (tree("rows")?, tree("aborted")?, tree("logs")?);
-        Ok(Self(Some(Trees { db, rows, aborted, logs })))
+        Ok(Self { db, rows, aborted, logs })
+    }
+
+    fn all(&self) -> [&sled::Tree; 3] {
+        [&self.rows, &self.aborted, &self.logs]
+    }
+
+    /// The bytes of all keys and values.
+    fn live_bytes(&self) -> io::Result<u64> {
+        let mut bytes = 0;
+        for row in self.all().into_iter().flat_map(sled::Tree::iter) {
+            let (key, value) = row.map_err(failed)?;
+            bytes += position(key.len() + value.len());
+        }
+        Ok(bytes)
+    }
+}
+
+impl Map {
+    pub(crate) fn none() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            number: AtomicU64::new(0),
+            trees: RwLock::new(None),
+            looked_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Opens the newest generation; without one, an empty first.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let newest = std::fs::read_to_string(dir.join(CURRENT)).ok();
+        let newest = newest.and_then(|number| number.parse().ok());
+        // A copy that was cut short, or what it had taken the place of.
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            let own = newest.is_some_and(|number| path == generation(dir, number));
+            if path.is_dir() && !own {
+                std::fs::remove_dir_all(&path)?;
+            }
+        }
+        let number = newest.unwrap_or(0);
+        let trees = Trees::open(&generation(dir, number))?;
+        if newest.is_none() {
+            set_current(dir, number)?;
+        }
+        let map = Self {
+            dir: dir.to_path_buf(),
+            number: AtomicU64::new(number),
+            trees: RwLock::new(Some(trees)),
+            looked_at: AtomicU64::new(0),
+        };
+        map.shrink()?;
+        Ok(map)
+    }
+
+    fn trees(&self) -> Option<Trees> {
+        self.trees.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Copies the live rows to new trees once the files are far larger than they are; sled alone
+    /// sets no such bound. Called by the one who writes. Answers whether that was so.
+    pub(crate) fn shrink(&self) -> io::Result<bool> {
+        self.shrink_beyond(SPARE_BYTES)
+    }
+
+    pub(crate) fn shrink_beyond(&self, spare: u64) -> io::Result<bool> {
+        let Some(trees) = self.trees() else { return Ok(false) };
+        let size = trees.db.size_on_disk().map_err(failed)?;
+        let looked_at = self.looked_at.load(Ordering::Relaxed);
+        if size <= spare || size < looked_at + looked_at / 4 {
+            return Ok(false);
+        }
+        self.looked_at.store(size, Ordering::Relaxed);
+        if size <= spare + MOST_TIMES_LIVE * trees.live_bytes()? {
+            return Ok(false);
+        }
+        let old = self.number.load(Ordering::Relaxed);
+        let copied = Trees::open(&generation(&self.dir, old + 1))?;
+        for (from, to) in trees.all().into_iter().zip(copied.all()) {
+            for row in from {
+                let (key, value) = row.map_err(failed)?;
+                to.insert(key, value).map_err(failed)?;
+            }
+        }
+        copied.db.flush().map_err(failed)?;
+        set_current(&self.dir, old + 1)?;
+        *self.trees.write().unwrap_or_else(PoisonError::into_inner) = Some(copied);
+        self.number.store(old + 1, Ordering::Relaxed);
+        self.looked_at.store(0, Ordering::Relaxed);
+        // Who reads the old trees has their file open.
+        std::fs::remove_dir_all(generation(&self.dir, old))?;
+        Ok(true)
     }
 
     /// Whether rows that are put here are kept.
     pub(crate) fn keeps(&self) -> bool {
-        self.0.is_some()
+        self.trees.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     pub(crate) fn put_row(&self, partition: PartitionId, row: &Row) -> io::Result<()> {
-        let Some(trees) = &self.0 else { return Ok(()) };
+        let Some(trees) = self.trees() else { return Ok(()) };
         let mut value = Writer::default();
         value.i64(row.segment.0).u64(row.position).i64(row.max_timestamp_before.0);
         trees.rows.insert(key(partition, row.offset), value.0).map_err(failed)?;
@@ -62,7 +171,7 @@ impl Map {
     }
 
     pub(crate) fn put_aborted(&self, partition: PartitionId, aborted: &Aborted) -> io::Result<()> {
-        let Some(trees) = &self.0 else { return Ok(()) };
+        let Some(trees) = self.trees() else { return Ok(()) };
         let mut value = Writer::default();
         encode_aborted(&mut value, aborted);
         trees.aborted.insert(key(partition, aborted.last_offset), value.0).map_err(failed)?;
@@ -71,20 +180,20 @@ impl Map {
 
     /// The last row of a partition, put after all others: up to where they reach.
     pub(crate) fn put_log(&self, partition: PartitionId, log: &[u8]) -> io::Result<()> {
-        let Some(trees) = &self.0 else { return Ok(()) };
+        let Some(trees) = self.trees() else { return Ok(()) };
         trees.logs.insert(prefix(partition), log).map_err(failed)?;
         Ok(())
     }
 
     pub(crate) fn log(&self, partition: PartitionId) -> io::Result<Option<Vec<u8>>> {
-        let Some(trees) = &self.0 else { return Ok(None) };
+        let Some(trees) = self.trees() else { return Ok(None) };
         let found = trees.logs.get(prefix(partition)).map_err(failed)?;
         Ok(found.map(|value| value.to_vec()))
     }
 
     /// Forgets a partition.
     pub(crate) fn remove(&self, partition: PartitionId) -> io::Result<()> {
-        let Some(trees) = &self.0 else { return Ok(()) };
+        let Some(trees) = self.trees() else { return Ok(()) };
         trees.logs.remove(prefix(partition)).map_err(failed)?;
         for tree in [&trees.rows, &trees.aborted] {
             for found in tree.scan_prefix(prefix(partition)).keys() {
@@ -96,7 +205,7 @@ impl Map {
 
     /// Forgets what is in front of `first`.
     pub(crate) fn trim(&self, partition: PartitionId, first: Offset) -> io::Result<()> {
-        let Some(trees) = &self.0 else { return Ok(()) };
+        let Some(trees) = self.trees() else { return Ok(()) };
         for tree in [&trees.rows, &trees.aborted] {
             for found in tree.range(prefix(partition)..key(partition, first)).keys() {
                 tree.remove(found.map_err(failed)?).map_err(failed)?;
@@ -112,7 +221,7 @@ impl Map {
         base: Offset,
         end: Offset,
     ) -> io::Result<()> {
-        let Some(trees) = &self.0 else { return Ok(()) };
+        let Some(trees) = self.trees() else { return Ok(()) };
         trees.logs.remove(prefix(partition)).map_err(failed)?;
         for found in trees.rows.range(key(partition, base)..key(partition, end)).keys() {
             trees.rows.remove(found.map_err(failed)?).map_err(failed)?;
@@ -122,14 +231,14 @@ impl Map {
 
     /// Forgets an aborted transaction by its marker.
     pub(crate) fn remove_aborted(&self, partition: PartitionId, marker: Offset) -> io::Result<()> {
-        let Some(trees) = &self.0 else { return Ok(()) };
+        let Some(trees) = self.trees() else { return Ok(()) };
         trees.aborted.remove(key(partition, marker)).map_err(failed)?;
         Ok(())
     }
 
     /// The marker of the last aborted transaction there is.
     pub(crate) fn last_aborted(&self, partition: PartitionId) -> io::Result<Option<Offset>> {
-        let Some(trees) = &self.0 else { return Ok(None) };
+        let Some(trees) = self.trees() else { return Ok(None) };
         let last = trees.aborted.scan_prefix(prefix(partition)).keys().next_back();
         let last = last.transpose().map_err(failed)?;
         Ok(last.and_then(|key| Some(Offset(i64::from_be_bytes(*key.last_chunk()?)))))
@@ -137,15 +246,21 @@ impl Map {
 
     /// Hands everything to the kernel.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        let Some(trees) = &self.0 else { return Ok(()) };
+        let Some(trees) = self.trees() else { return Ok(()) };
         trees.db.flush().map_err(failed)?;
         Ok(())
     }
 
     /// Makes what was flushed durable: sled itself does not.
-    pub(crate) fn sync(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    pub(crate) fn sync(&self, disk: &dyn Disk) -> io::Result<()> {
+        if !self.keeps() {
+            return Ok(());
+        }
+        let dir = generation(&self.dir, self.number.load(Ordering::Relaxed));
         disk.open(&dir.join("db"), Open::Write)?.sync()?;
-        disk.sync_dir(dir)
+        disk.open(&self.dir.join(CURRENT), Open::Write)?.sync()?;
+        disk.sync_dir(&dir)?;
+        disk.sync_dir(&self.dir)
     }
 
     /// The last row at or before `offset`.
@@ -154,7 +269,7 @@ impl Map {
         partition: PartitionId,
         offset: Offset,
     ) -> io::Result<Option<Row>> {
-        let Some(trees) = &self.0 else { return Ok(None) };
+        let Some(trees) = self.trees() else { return Ok(None) };
         let after = key(partition, offset.plus(1));
         let found = trees.rows.get_lt(after).map_err(failed)?;
         found
@@ -171,7 +286,7 @@ impl Map {
         from: Offset,
         base: Offset,
     ) -> impl Iterator<Item = Row> + use<> {
-        let rows = self.0.as_ref().map(|trees| trees.rows.range(key(partition, from)..));
+        let rows = self.trees().map(|trees| trees.rows.range(key(partition, from)..));
         let own = prefix(partition);
         rows.into_iter()
             .flatten()
@@ -189,7 +304,7 @@ impl Map {
         upper: Offset,
     ) -> io::Result<Vec<Aborted>> {
         let mut all = Vec::new();
-        let Some(trees) = &self.0 else { return Ok(all) };
+        let Some(trees) = self.trees() else { return Ok(all) };
         let own = prefix(partition);
         for found in trees.aborted.range(key(partition, from)..) {
             let (key, value) = found.map_err(failed)?;
@@ -207,16 +322,32 @@ impl Map {
         Ok(all)
     }
 
+    #[cfg(test)]
+    pub(crate) fn bytes_on_disk(&self) -> u64 {
+        self.trees().unwrap().db.size_on_disk().unwrap()
+    }
+
     /// Every row there is, as text, to compare two maps.
     #[cfg(test)]
     pub(crate) fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let Some(trees) = &self.0 else { return Vec::new() };
-        [&trees.rows, &trees.aborted, &trees.logs]
+        let Some(trees) = self.trees() else { return Vec::new() };
+        trees
+            .all()
             .into_iter()
             .flat_map(|tree| tree.iter().map(|row| row.unwrap()))
             .map(|(key, value)| (key.to_vec(), value.to_vec()))
             .collect()
     }
+}
+
+fn generation(dir: &Path, number: u64) -> PathBuf {
+    dir.join(number.to_string())
+}
+
+fn set_current(dir: &Path, number: u64) -> io::Result<()> {
+    let new = dir.join("current.new");
+    std::fs::write(&new, number.to_string())?;
+    std::fs::rename(new, dir.join(CURRENT))
 }
 
 fn row(key: &[u8], value: &[u8]) -> io::Result<Row> {

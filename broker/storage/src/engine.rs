@@ -10,17 +10,19 @@ use std::{
 };
 
 use uuid::Uuid;
-use wire::{Offset, TimestampMs, TopicId};
+use wire::{LeaderEpoch, Offset, TimestampMs, TopicId};
 
 use crate::{
     api::{
         Append, AppendError, Appended, Catalogue, CatalogueChange, CatalogueError, Config,
-        DeleteRecordsError, Done, Durability, LogOffsetSnapshot, OpenError, PartitionId, ReadError,
-        ReadLimit, ReadResult, RecoveryReport,
+        DeleteRecordsError, Done, Durability, LogOffsetSnapshot, PartitionId, ReadError, ReadLimit,
+        ReadResult, RecoveryReport,
     },
     cleaner::{self, CleanerStatus, Cleaning},
     committer::{Committer, Start},
+    damage::OpenError,
     data_dir::{self, at},
+    epochs,
     host::{Host, Running},
     keeper::{self, Jobs},
     log_writer::LogWriter,
@@ -74,6 +76,7 @@ pub(crate) fn open(
     let shared = Arc::new(Shared {
         paths: dir.paths,
         data_id: dir.data_id,
+        leader_epoch: recovered.origin.leader_epoch,
         default_segment_bytes: config.segment_bytes,
         ring_files,
         segments,
@@ -85,7 +88,7 @@ pub(crate) fn open(
         open_files: OpenFiles::new(MAX_OPEN_FOR_READING),
         catalogue: RwLock::new(Arc::new(catalogue)),
         checkpoint: AtomicU64::new(recovered.origin.checkpoint),
-        has_reserve: AtomicBool::new(recovered.has_reserve),
+        reserve: recovered.reserve,
         ended: AtomicBool::new(false),
         observer: RwLock::new(None),
         lock: dir.lock,
@@ -238,6 +241,21 @@ impl Storage {
         Some(self.0.shared.partition(partition)?.published().offsets)
     }
 
+    /// The epoch under which batches are appended; a repair raises it.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.0.shared.leader_epoch
+    }
+
+    /// The newest epoch up to `epoch` that the partition has, and the first offset behind it.
+    pub fn epoch_end(
+        &self,
+        partition: PartitionId,
+        epoch: LeaderEpoch,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, ReadError> {
+        let epochs = (epoch, self.leader_epoch());
+        epochs::epoch_end(&self.reading(), self.partition(partition)?.as_ref(), epochs)
+    }
+
     /// The first record at or after `timestamp`, searched inside batches.
     pub fn offset_for_timestamp(
         &self,
@@ -253,6 +271,11 @@ impl Storage {
         partition: PartitionId,
     ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
         self.reading().max_timestamp(self.partition(partition)?.as_ref())
+    }
+
+    /// Calls `done` behind everything that was handed over before: never, if the disk hangs.
+    pub fn probe(&self, done: Done<()>) {
+        self.0.shared.queue.push(Request::Probe { done });
     }
 
     /// Calls `done` once everything below `upto` is synced; drops it if the partition goes first.

@@ -1,8 +1,15 @@
 //! Disk, clock, threads and randomness, behind traits, so that a test can be all four.
 
+pub mod measure;
 mod real;
 
-use std::{fmt, io, os::fd::BorrowedFd, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use wire::TimestampMs;
 
@@ -114,6 +121,21 @@ pub trait Threads: Send + Sync + fmt::Debug {
 /// Randomness for ids and secrets.
 pub trait Random: Send + Sync + fmt::Debug {
     fn fill(&self, bytes: &mut [u8]) -> io::Result<()>;
+}
+
+/// Says in the error which file it is about.
+pub(crate) fn naming<T>(path: &Path, result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|source| {
+        io::Error::new(source.kind(), FileError { path: path.to_path_buf(), source })
+    })
+}
+
+/// An error of a file, for people.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+struct FileError {
+    path: PathBuf,
+    source: io::Error,
 }
 
 /// Reads exactly `buffer`, or fails with `UnexpectedEof`.

@@ -15,8 +15,7 @@ use wire::Offset;
 
 use crate::{
     api::PartitionId,
-    db::Map,
-    journal::checkpoint::Checkpoint,
+    journal::{checkpoint::Checkpoint, ring::FIRST_SEGMENTS},
     log_state::LogState,
     partition::Partition,
     segment_file::{SegmentFile, remove_in_front},
@@ -158,20 +157,15 @@ pub(crate) fn step(shared: &Shared) -> bool {
         return true;
     }
     if make_segment && let Some(segment) = shared.segments.wanted() {
-        match shared.ring_files.make(segment) {
+        match add_segment(shared, segment) {
             Ok(()) => shared.segments.add(segment),
             Err(error) => {
                 tracing::warn!(%error, segment, "no further journal segment could be made");
             }
         }
     }
-    if make_reserve {
-        match make_reserve_file(shared) {
-            Ok(()) => shared.has_reserve.store(true, Ordering::SeqCst),
-            Err(error) => {
-                tracing::warn!(%error, "no space for the reserve yet; produce is refused");
-            }
-        }
+    if make_reserve && let Err(error) = shared.reserve.make(shared.segments.count()) {
+        tracing::warn!(%error, "no space for the reserve yet; produce is refused");
     }
     let mut state = shared.jobs.lock();
     state.busy = false;
@@ -179,13 +173,17 @@ pub(crate) fn step(shared: &Shared) -> bool {
     plan.is_some() || make_segment || make_reserve
 }
 
-/// Reserves as much as the ring has at first.
-pub(crate) fn make_reserve_file(shared: &Shared) -> io::Result<()> {
-    crate::data_dir::make_reserve(
-        shared.host.disk.as_ref(),
-        &shared.paths,
-        shared.ring_files.segment_bytes,
-    )
+/// Makes a segment of the journal. The reserve is as large as the ring, so it grows first; without
+/// a second segment nothing could be written at all, so that one may have the reserve's space.
+fn add_segment(shared: &Shared, segment: u32) -> io::Result<()> {
+    if segment < FIRST_SEGMENTS {
+        return shared.reserve.write(|| shared.ring_files.make(segment));
+    }
+    if !shared.reserve.is_held() {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    shared.reserve.make(segment + 1)?;
+    shared.ring_files.make(segment)
 }
 
 /// A deleted topic's files and directories may go at any moment.
@@ -202,7 +200,7 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     let mut files = Vec::with_capacity(plan.files.len() + plan.rolled.len());
     for rolled in &plan.rolled {
         // The topic may have been deleted meanwhile.
-        files.extend(unless_gone(meta::write(disk, rolled))?);
+        files.extend(unless_gone(shared.reserve.write(|| meta::write(disk, rolled)))?);
     }
     for file in plan.files.values() {
         files.extend(unless_gone(file.for_syncing(disk))?);
@@ -213,7 +211,8 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     for dir in &plan.dirs {
         unless_gone(disk.sync_dir(dir))?;
     }
-    plan.checkpoint.store(disk, &shared.paths.journal)?;
+    let journal = &shared.paths.journal;
+    shared.reserve.write(|| plan.checkpoint.write(disk, journal))?.sync()?;
     shared.checkpoint.fetch_max(plan.checkpoint.number, Ordering::SeqCst);
     shared.segments.free_up_to(plan.checkpoint.cycle);
     for (partition, log) in &plan.touched {
@@ -226,7 +225,7 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     } else if plan.last {
         let number = plan.checkpoint.number + 1;
         let clean = Checkpoint { number, clean: true, ..plan.checkpoint.clone() };
-        clean.store(disk, &shared.paths.journal)?;
+        clean.store(disk, journal)?;
     }
     plan.files.values().for_each(|file| file.rest());
     swap::finish_swaps(shared, &plan.swaps);
@@ -296,8 +295,11 @@ fn update_map(
         map.put_log(partition.id, &row)?;
     }
     map.flush()?;
+    if map.shrink()? {
+        tracing::debug!("the map was far larger than its rows; it was written anew");
+    }
     if plan.last {
-        Map::sync(shared.host.disk.as_ref(), &shared.paths.map)?;
+        map.sync(shared.host.disk.as_ref())?;
     }
     for (partition, log) in &plan.touched {
         let mut published = partition.published();

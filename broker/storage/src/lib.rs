@@ -22,10 +22,14 @@ mod catalogue;
 mod cleaner;
 mod codec;
 mod committer;
+mod damage;
 mod data_dir;
 mod db;
+mod dump;
 mod engine;
+mod epochs;
 pub mod host;
+mod inspect;
 mod journal;
 mod keeper;
 pub mod limit;
@@ -38,6 +42,8 @@ mod producer;
 mod queue;
 mod read;
 mod recovery;
+mod repair;
+mod reserve;
 mod segment_file;
 mod settings;
 mod shared;
@@ -46,10 +52,17 @@ mod tests;
 
 pub use api::{
     AbortedTransaction, Append, AppendError, Appended, Catalogue, CatalogueChange, CatalogueError,
-    Config, Damage, DeleteRecordsError, Done, Durability, FileSlice, Isolation, LogOffsetSnapshot,
-    OpenError, PartitionId, ReadError, ReadLimit, ReadResult, RecoveryReport, Topic,
+    Config, DeleteRecordsError, Done, Durability, FileSlice, Isolation, LogOffsetSnapshot,
+    PartitionId, ReadError, ReadLimit, ReadResult, RecoveryReport, Topic,
 };
 pub use cleaner::CleanerStatus;
+pub use damage::{Damage, OpenError, PartitionName};
+pub use dump::{CheckpointRow, CycleRow, LogRow, PlaceRow};
 pub use engine::Storage;
-pub use host::Host;
+pub use host::{
+    Host,
+    measure::{SyncLatency, sync_latency},
+};
+pub use inspect::{Inspection, Progress};
+pub use repair::{RepairReport, Repaired, repair};
 pub use shared::Observer;

@@ -12,7 +12,8 @@ use std::{
 
 use crate::{
     aligned::AlignedBuffer,
-    host::{Disk, Host, Running},
+    host::{Disk, Host, Running, naming},
+    reserve::Reserve,
     segment_file::SegmentFile,
 };
 
@@ -33,20 +34,26 @@ pub(crate) struct Piece {
 pub(crate) struct Job {
     buffer: Arc<AlignedBuffer>,
     pieces: Vec<Piece>,
+    reserve: Arc<Reserve>,
     next: AtomicUsize,
 }
 
 impl Job {
-    pub(crate) fn new(buffer: Arc<AlignedBuffer>, pieces: Vec<Piece>) -> Self {
-        Self { buffer, pieces, next: AtomicUsize::new(0) }
+    pub(crate) fn new(
+        buffer: Arc<AlignedBuffer>,
+        pieces: Vec<Piece>,
+        reserve: Arc<Reserve>,
+    ) -> Self {
+        Self { buffer, pieces, reserve, next: AtomicUsize::new(0) }
     }
 
     /// Writes what nobody has begun to write.
     fn run(&self, disk: &dyn Disk) -> io::Result<()> {
         let bytes = self.buffer.bytes();
         while let Some(piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let file = piece.file.for_writing(disk)?;
-            file.write_at(bytes.get(piece.range.clone()).unwrap_or_default(), piece.position)?;
+            let bytes = bytes.get(piece.range.clone()).unwrap_or_default();
+            let write = || piece.file.for_writing(disk)?.write_at(bytes, piece.position);
+            naming(&piece.file.path(), self.reserve.write(write))?;
         }
         Ok(())
     }

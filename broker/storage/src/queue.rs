@@ -35,10 +35,20 @@ pub(crate) struct AppendRequest {
 /// One call.
 pub(crate) enum Request {
     Append(AppendRequest),
-    Atomic { batches: Vec<Append>, done: Done<Result<Vec<Appended>, AppendError>> },
-    Catalogue { change: CatalogueChange, done: Done<Result<TopicId, CatalogueError>> },
+    Atomic {
+        batches: Vec<Append>,
+        done: Done<Result<Vec<Appended>, AppendError>>,
+    },
+    Catalogue {
+        change: CatalogueChange,
+        done: Done<Result<TopicId, CatalogueError>>,
+    },
     DeleteRecords(DeleteRecords),
     Clean(Clean),
+    /// Asks whether cycles are still made.
+    Probe {
+        done: Done<()>,
+    },
 }
 
 /// Moves a log's start.
@@ -60,6 +70,7 @@ impl Request {
             Self::Atomic { batches, .. } => sizes(batches.iter()),
             Self::Catalogue { change, .. } => (1, CATALOGUE_RECORD_BYTES + strings(change)),
             Self::DeleteRecords(_) | Self::Clean(_) => (1, CATALOGUE_RECORD_BYTES),
+            Self::Probe { .. } => (0, 0),
         }
     }
 
@@ -74,6 +85,7 @@ impl Request {
             // What was written anew is removed by the next start.
             Self::Clean(_) => {}
             Self::DeleteRecords(request) => (request.done)(Err(DeleteRecordsError::ShuttingDown)),
+            Self::Probe { done } => done(()),
         }
     }
 }

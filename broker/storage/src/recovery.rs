@@ -14,10 +14,11 @@ use wire::{Offset, TopicId};
 
 use crate::{
     aligned::AlignedBuffer,
-    api::{Catalogue, Config, Damage, OpenError, PartitionId},
+    api::{Catalogue, Config, PartitionId},
     catalogue::{METADATA, Record},
     committer::{Entry, Origin},
-    data_dir::{DataDir, at, has_reserve},
+    damage::{Damage, OpenError},
+    data_dir::{DataDir, at},
     db::Map,
     host::{Host, Open},
     journal::{
@@ -29,9 +30,13 @@ use crate::{
     mutant::{self, Mutant},
     partition::{Partition, Published},
     producer::Producers,
+    reserve::Reserve,
     segment_file::{SegmentFile, partition_dir, put_in_place},
     settings::TopicSettings,
 };
+
+/// With less than this left, a start gives the reserve up before it writes anything.
+const LEAST_FREE_AT_START: u64 = 64 << 20;
 
 /// Everything a start has found and repaired.
 pub(crate) struct Recovered {
@@ -44,7 +49,7 @@ pub(crate) struct Recovered {
     pub(crate) logs: BTreeMap<PartitionId, LogEnd>,
     pub(crate) written: Written,
     pub(crate) origin: Origin,
-    pub(crate) has_reserve: bool,
+    pub(crate) reserve: Arc<Reserve>,
     pub(crate) cycles: u64,
     pub(crate) torn_tail: bool,
     pub(crate) bytes: u64,
@@ -68,7 +73,7 @@ struct Recovery<'a> {
     ring_files: RingFiles,
     default_segment_bytes: u64,
     written: Written,
-    has_reserve: bool,
+    reserve: Arc<Reserve>,
 }
 
 /// Brings the directory to a state that can be served.
@@ -86,8 +91,18 @@ pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Rec
         data_id: dir.data_id,
         segment_bytes: config.journal_segment_bytes,
     };
-    let has_reserve = has_reserve(disk, &dir.paths, ring_files.segment_bytes);
-    let recovery = Recovery {
+    let existing = at(journal, ring_files.existing())?.len();
+    let reserve = Arc::new(Reserve::find(
+        Arc::clone(&host.disk),
+        dir.paths.reserve.clone(),
+        ring_files.segment_bytes,
+        u32::try_from(existing).unwrap_or(u32::MAX),
+    ));
+    // The map and the checkpoint of this start need space too.
+    if disk.free_bytes(&dir.paths.data).is_ok_and(|free| free < LEAST_FREE_AT_START) {
+        at(&dir.paths.reserve, reserve.release())?;
+    }
+    let mut recovery = Recovery {
         host,
         dir,
         // Every start writes a checkpoint that is not clean before its first cycle.
@@ -96,13 +111,13 @@ pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Rec
         ring_files,
         default_segment_bytes: config.segment_bytes,
         written: Written::default(),
-        has_reserve,
+        reserve,
     };
-    recovery.run()
+    recovery.run().map_err(|error| recovery.with_names(error))
 }
 
 impl Recovery<'_> {
-    fn run(mut self) -> Result<Recovered, OpenError> {
+    fn run(&mut self) -> Result<Recovered, OpenError> {
         let (scan, records) = self.follow_ring()?;
         self.settle()?;
         let mut catalogue = self.checkpointed_catalogue()?;
@@ -124,16 +139,7 @@ impl Recovery<'_> {
         self.finish_file_operations(&catalogue, &deleted)?;
         let map = self.open_map()?;
         self.finish_swaps(&map, swaps)?;
-        let (map, mut entries) = match self.load_logs(&map, &catalogue) {
-            Err(load::LoadError::MapAhead) => {
-                tracing::warn!("the map is ahead of the journal; it is rebuilt");
-                drop(map);
-                let map = self.new_map()?;
-                let entries = self.load_logs(&map, &catalogue)?;
-                (map, entries)
-            }
-            loaded => (map, loaded?),
-        };
+        let mut entries = self.load_logs(&map, &catalogue)?;
         let bytes = self.replay(&scan, &mut entries)?;
         let origin = self.raise_start(&scan, &map)?;
         let (segments, ring) = self.continue_ring(&scan, &origin)?;
@@ -154,20 +160,35 @@ impl Recovery<'_> {
             }
         }
         Ok(Recovered {
-            ring_files: self.ring_files,
+            ring_files: self.ring_files.clone(),
             segments,
             ring,
             map,
             catalogue,
             entries,
             logs,
-            written: self.written,
+            written: std::mem::take(&mut self.written),
             origin,
-            has_reserve: self.has_reserve,
+            reserve: Arc::clone(&self.reserve),
             cycles: u64::try_from(scan.cycles.len()).unwrap_or(u64::MAX),
             torn_tail: scan.torn_tail,
             bytes,
         })
+    }
+
+    /// Puts the names of topics into an error, as far as the catalogue can be read.
+    fn with_names(&self, mut error: OpenError) -> OpenError {
+        let topics = &self.dir.paths.topics;
+        let catalogue = crate::inspect::catalogue_on(self.host.disk.as_ref(), topics);
+        match &mut error {
+            OpenError::Damaged(damage) => damage.look_up(&catalogue),
+            OpenError::MapAhead { partition, .. } => partition.look_up(&catalogue),
+            OpenError::InUse(_)
+            | OpenError::Foreign(_)
+            | OpenError::Format { .. }
+            | OpenError::File { .. } => {}
+        }
+        error
     }
 
     /// The cycles beyond the checkpoint, and the catalogue records in them.
@@ -201,7 +222,7 @@ impl Recovery<'_> {
             }
         });
         if let Some(position) = damaged {
-            return Err(Damage::BadBatch { path: journal.clone(), position }.into());
+            return Err(Damage::BadCycle { path: journal.clone(), position }.into());
         }
         match scan {
             Ok(scan) => Ok((scan, records)),
@@ -308,8 +329,10 @@ impl Recovery<'_> {
             identity: self.host.disk.identity(&self.dir.paths.data),
             ..self.checkpoint.clone()
         };
-        at(journal, checkpoint.store(self.host.disk.as_ref(), journal))?;
-        at(journal, self.host.disk.sync_dir(journal))?;
+        let disk = self.host.disk.as_ref();
+        let written = at(journal, self.reserve.write(|| checkpoint.write(disk, journal)))?;
+        at(journal, written.sync())?;
+        at(journal, disk.sync_dir(journal))?;
         Ok(Origin {
             cycle: last.map_or(checkpoint.cycle, |last| last.number),
             cycle_start: last.map_or(checkpoint.cycle_start, |last| last.start),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use uuid::Uuid;
+use wire::LeaderEpoch;
 
 use crate::{
     api::{Catalogue, PartitionId},
@@ -21,6 +22,7 @@ use crate::{
     keeper::Jobs,
     partition::{Partition, Partitions},
     queue::Queue,
+    reserve::Reserve,
     segment_file::OpenFiles,
 };
 
@@ -42,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) host: Host,
     pub(crate) paths: Paths,
     pub(crate) data_id: Uuid,
+    pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) default_segment_bytes: u64,
     pub(crate) ring_files: RingFiles,
     pub(crate) segments: Arc<Segments>,
@@ -54,8 +57,7 @@ pub(crate) struct Shared {
     pub(crate) catalogue: RwLock<Arc<Catalogue>>,
     /// The newest synced checkpoint.
     pub(crate) checkpoint: AtomicU64,
-    /// Whether the reserve is where it should be.
-    pub(crate) has_reserve: AtomicBool,
+    pub(crate) reserve: Arc<Reserve>,
     /// Set when the process was told to end.
     pub(crate) ended: AtomicBool,
     pub(crate) observer: RwLock<Option<Observer>>,
@@ -101,6 +103,8 @@ impl Shared {
     pub(crate) fn end_process(&self, what: &str, error: &std::io::Error) {
         self.ended.store(true, Ordering::SeqCst);
         self.host.threads.end_process(&format!("{what}: {error}"));
+        // Where the process goes on, in a simulation, the keeper's thread ends as well.
+        self.jobs.stop();
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -3,6 +3,8 @@
 mod basics;
 mod cleaning;
 mod crashes;
+mod damage;
+mod faults;
 mod images;
 mod map;
 mod reading;

@@ -71,6 +71,11 @@ impl Node {
         self.broker.local_addr()
     }
 
+    /// What the broker stores in.
+    pub(crate) fn storage(&self) -> Storage {
+        self.storage.clone()
+    }
+
     /// Ends the connections, then writes what the next start would have to replay.
     pub(crate) async fn stop(self) {
         self.broker.shutdown().await;
@@ -81,7 +86,8 @@ impl Node {
     }
 }
 
-fn storage_config(settings: &Settings) -> storage::Config {
+/// What the configuration says of the storage.
+pub(crate) fn storage_config(settings: &Settings) -> storage::Config {
     let journal = &settings.storage.journal_dir;
     storage::Config {
         data_dir: settings.data_dir.clone(),
@@ -141,7 +147,8 @@ fn seed_topic(topic: &events::topics::Topic) -> server::SeedTopic {
     }
 }
 
-fn refused(data_dir: &Path, error: &OpenError) -> Failure {
+/// The sentence about a storage that does not open.
+pub(crate) fn refused(data_dir: &Path, error: &OpenError) -> Failure {
     let path = data_dir.display();
     match error {
         OpenError::InUse(path) => Failure::Refused(format!(
@@ -153,8 +160,10 @@ fn refused(data_dir: &Path, error: &OpenError) -> Failure {
             path.display()
         )),
         OpenError::Damaged(what) => Failure::Failed(format!(
-            "the data in {path} is damaged ({what}); nothing was changed, restore a backup of the directory"
+            "the data in {path} is damaged ({what}); nothing was changed; restore a backup of the directory, or run \
+             `ottla doctor --repair --data-dir {path}`, which keeps what is whole and says what is lost"
         )),
+        OpenError::MapAhead { .. } => Failure::Failed(error.to_string()),
         OpenError::Format { format, .. } => Failure::Refused(format!(
             "the data in {path} has format {format}, which this version of Ottla does not read; use a newer \
              version, or choose another directory with --data-dir"

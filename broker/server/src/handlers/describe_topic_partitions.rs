@@ -13,7 +13,7 @@ use wire::ErrorCode;
 use crate::cluster;
 use crate::context::Context;
 use crate::dispatch::{Api, Failure, Reply, Request};
-use crate::topics::{self, LEADER_EPOCH};
+use crate::topics;
 
 pub(crate) const API: Api = Api {
     key: ApiKey::DescribeTopicPartitions,
@@ -91,11 +91,12 @@ fn describe(
     partitions: std::ops::Range<i32>,
 ) -> DescribeTopicPartitionsResponseTopic {
     let node = BrokerId(ctx.broker.config.node_id);
+    let leader_epoch = ctx.broker.storage.leader_epoch();
     let partition = |index| {
         DescribeTopicPartitionsResponsePartition::default()
             .with_partition_index(index)
             .with_leader_id(node)
-            .with_leader_epoch(LEADER_EPOCH.0)
+            .with_leader_epoch(leader_epoch.0)
             .with_replica_nodes(vec![node])
             .with_isr_nodes(vec![node])
             .with_eligible_leader_replicas(Some(Vec::new()))

@@ -13,7 +13,7 @@ use storage::{
     Storage, Topic,
 };
 use tokio::time::{Instant, timeout_at};
-use wire::{ErrorCode, Offset};
+use wire::{ErrorCode, LeaderEpoch, Offset};
 
 use crate::context::Context;
 use crate::dispatch::{Api, Failure, Reply, Request};
@@ -163,7 +163,8 @@ impl Plan {
                 let answer = match topic {
                     Ok(topic) => {
                         let read = |at, from| reads(storage, at, from, limit);
-                        read_partition(topic, wanted, limit.isolation, read)
+                        let leader_epoch = storage.leader_epoch();
+                        read_partition(topic, wanted, leader_epoch, limit.isolation, read)
                     }
                     Err(code) => Err(Refusal::Code(*code)),
                 };
@@ -201,11 +202,12 @@ impl From<ErrorCode> for Refusal {
 fn read_partition(
     topic: &Topic,
     wanted: &FetchPartition,
+    leader_epoch: LeaderEpoch,
     isolation: Isolation,
     read: impl FnOnce(PartitionId, Offset) -> Result<ReadResult, ReadError>,
 ) -> Result<PartitionAnswer, Refusal> {
     let partition = topics::partition(topic, wanted.partition)?;
-    topics::check_leader_epoch(wanted.current_leader_epoch)?;
+    topics::check_leader_epoch(leader_epoch, wanted.current_leader_epoch)?;
     let read = read(partition, Offset(wanted.fetch_offset)).map_err(|error| match error {
         ReadError::UnknownPartition => Refusal::Code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         ReadError::OffsetOutOfRange(_) => Refusal::Code(ErrorCode::OFFSET_OUT_OF_RANGE),

@@ -10,12 +10,12 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, ListOffsetsResponse};
 use storage::{LogOffsetSnapshot, PartitionId, ReadError, Storage};
 use tokio::sync::oneshot;
-use wire::{ErrorCode, Offset, TimestampMs};
+use wire::{ErrorCode, LeaderEpoch, Offset, TimestampMs};
 
 use crate::context::{Broker, Context};
 use crate::dispatch::{Api, Failure, Reply, Request};
 use crate::tasks;
-use crate::topics::{self, LEADER_EPOCH};
+use crate::topics;
 
 pub(crate) const API: Api = Api {
     key: ApiKey::ListOffsets,
@@ -51,19 +51,20 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
             }
         }
         let mut answers = Vec::with_capacity(topic.partitions.len());
+        let leader_epoch = ctx.broker.storage.leader_epoch();
         for wanted in &topic.partitions {
             let partition = found.as_ref().map_err(|code| *code).and_then(|topic| {
                 if repeated.contains(&wanted.partition_index) {
                     return Err(ErrorCode::INVALID_REQUEST);
                 }
-                topics::check_leader_epoch(wanted.current_leader_epoch)?;
+                topics::check_leader_epoch(leader_epoch, wanted.current_leader_epoch)?;
                 topics::partition(topic, wanted.partition_index)
             });
             let outcome = match partition {
                 Ok(partition) => find(&ctx.broker, version, partition, (wanted, committed)).await,
                 Err(code) => Err(code),
             };
-            answers.push(answer(version, wanted.partition_index, outcome));
+            answers.push(answer((version, leader_epoch), wanted.partition_index, outcome));
         }
         let answered = ListOffsetsTopicResponse::default()
             .with_name(topic.name.clone())
@@ -152,7 +153,7 @@ fn read_error(error: ReadError) -> ErrorCode {
 }
 
 fn answer(
-    version: i16,
+    (version, leader_epoch): (i16, LeaderEpoch),
     index: i32,
     outcome: Result<Option<(Offset, TimestampMs)>, ErrorCode>,
 ) -> ListOffsetsPartitionResponse {
@@ -165,7 +166,7 @@ fn answer(
             answer.offset = offset.0;
             answer.timestamp = timestamp.0;
             if version >= 4 {
-                answer.leader_epoch = LEADER_EPOCH.0;
+                answer.leader_epoch = leader_epoch.0;
             }
         }
         Ok(None) => {}

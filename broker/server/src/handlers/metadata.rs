@@ -17,7 +17,7 @@ use wire::ErrorCode;
 use crate::cluster;
 use crate::context::Context;
 use crate::dispatch::{Api, Failure, Reply, Request};
-use crate::topics::{self, LEADER_EPOCH};
+use crate::topics;
 
 pub(crate) const API: Api = Api {
     key: ApiKey::Metadata,
@@ -121,11 +121,12 @@ fn refused(name: Option<TopicName>, code: ErrorCode) -> MetadataResponseTopic {
 
 fn describe(ctx: &Context, topic: &Topic) -> MetadataResponseTopic {
     let node = node(ctx);
+    let leader_epoch = ctx.broker.storage.leader_epoch();
     let partition = |index| {
         MetadataResponsePartition::default()
             .with_partition_index(index)
             .with_leader_id(node)
-            .with_leader_epoch(LEADER_EPOCH.0)
+            .with_leader_epoch(leader_epoch.0)
             .with_replica_nodes(vec![node])
             .with_isr_nodes(vec![node])
     };

@@ -5,12 +5,12 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
 };
 use kafka_protocol::messages::{ApiKey, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
-use storage::Topic;
-use wire::{ErrorCode, Offset};
+use storage::{ReadError, Topic};
+use wire::{ErrorCode, LeaderEpoch, Offset};
 
 use crate::context::Context;
 use crate::dispatch::{Api, Failure, Reply, Request};
-use crate::topics::{self, LEADER_EPOCH};
+use crate::topics;
 
 pub(crate) const API: Api = Api {
     key: ApiKey::OffsetForLeaderEpoch,
@@ -34,7 +34,7 @@ fn handle(ctx: &mut Context, request: &Request) -> Result<Reply, Failure> {
                 found.as_ref().map_err(|code| *code).and_then(|topic| end(ctx, topic, wanted));
             let answer = EpochEndOffset::default().with_partition(wanted.partition);
             match end {
-                Ok(Some(end)) => answer.with_leader_epoch(LEADER_EPOCH.0).with_end_offset(end.0),
+                Ok(Some((epoch, end))) => answer.with_leader_epoch(epoch.0).with_end_offset(end.0),
                 Ok(None) => answer.with_leader_epoch(-1).with_end_offset(-1),
                 Err(code) => {
                     answer.with_error_code(code.0).with_leader_epoch(-1).with_end_offset(-1)
@@ -50,15 +50,21 @@ fn handle(ctx: &mut Context, request: &Request) -> Result<Reply, Failure> {
     request.reply(&response)
 }
 
-/// Where the epoch ends: the log's end for the one there is, nothing for any other.
+/// Where the newest epoch that is not newer than the wanted one ends; nothing for one that is yet to come.
 fn end(
     ctx: &Context,
     topic: &Topic,
     wanted: &OffsetForLeaderPartition,
-) -> Result<Option<Offset>, ErrorCode> {
-    topics::check_leader_epoch(wanted.current_leader_epoch)?;
+) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
+    let storage = &ctx.broker.storage;
+    topics::check_leader_epoch(storage.leader_epoch(), wanted.current_leader_epoch)?;
     let partition = topics::partition(topic, wanted.partition)?;
-    let offsets = ctx.broker.storage.offsets(partition);
-    let offsets = offsets.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    Ok((wanted.leader_epoch == LEADER_EPOCH.0).then_some(offsets.log_end_offset))
+    storage.epoch_end(partition, LeaderEpoch(wanted.leader_epoch)).map_err(|error| match error {
+        ReadError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ReadError::OffsetOutOfRange(_) => ErrorCode::OFFSET_OUT_OF_RANGE,
+        error @ (ReadError::Io(_) | ReadError::Damaged { .. }) => {
+            tracing::error!(topic = topic.name, partition = wanted.partition, %error, "the log cannot be read");
+            ErrorCode::KAFKA_STORAGE_ERROR
+        }
+    })
 }

@@ -150,6 +150,9 @@ impl Committer {
 
     /// What an idle committer does. Answers when it has to look again.
     pub(crate) fn idle(&mut self) -> Option<Duration> {
+        if self.shared.has_ended() {
+            return None;
+        }
         let idle = self.shared.host.clock.monotonic().saturating_sub(self.last_activity);
         if self.proved < self.cycle {
             if idle < PROVE_AFTER {
@@ -159,19 +162,20 @@ impl Committer {
                 return None;
             }
         }
-        if !self.shared.has_reserve.load(std::sync::atomic::Ordering::SeqCst) {
+        if !self.shared.reserve.is_held() {
             self.look_for_space();
-            return Some(PROVE_AFTER);
         }
+        let look_again = (!self.shared.reserve.is_held()).then_some(PROVE_AFTER);
         if self.checkpoint_cycle < self.cycle {
             if idle < CHECKPOINT_AFTER {
-                return Some(CHECKPOINT_AFTER.saturating_sub(idle));
+                let left = CHECKPOINT_AFTER.saturating_sub(idle);
+                return Some(look_again.map_or(left, |look| look.min(left)));
             }
             self.checkpoint_wanted = true;
             self.offer_checkpoint();
-            return self.checkpoint_wanted.then_some(PROVE_AFTER);
+            return self.checkpoint_wanted.then_some(PROVE_AFTER).or(look_again);
         }
-        None
+        look_again
     }
 
     /// A clean stop: what is queued is done, the last cycle is proved, a checkpoint is left.

@@ -1,6 +1,6 @@
 //! Planning: offsets, sequences, epochs and catalogue changes, in the order of calls.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use wire::{Offset, TimestampMs, TopicId, batch::BatchHeader};
 
@@ -47,6 +47,7 @@ impl Committer {
                     let result = self.plan_atomic(&batches);
                     self.draft.synced.push(Answer::Atomic(done, result));
                 }
+                Request::Probe { done } => self.draft.synced.push(Answer::Probe(done)),
                 Request::Catalogue { change, done } => {
                     count -= 1;
                     self.plan_catalogue(change, done);
@@ -153,14 +154,24 @@ impl Committer {
         change: CatalogueChange,
         done: Done<Result<TopicId, CatalogueError>>,
     ) {
-        let deletes = matches!(change, CatalogueChange::DeleteTopic { .. });
-        let result = if self.full && !deletes {
+        let result = if self.full && !self.may_pass(&change) {
             Err(CatalogueError::DiskFull)
         } else {
             self.new_topic_id().and_then(|id| self.catalogue.plan(change, id))
         };
         let result = result.and_then(|record| self.change_catalogue(record));
         self.draft.synced.push(Answer::Catalogue(done, result));
+    }
+
+    /// What makes space is never refused, and configurations may be what makes it.
+    fn may_pass(&self, change: &CatalogueChange) -> bool {
+        match change {
+            CatalogueChange::DeleteTopic { .. } => true,
+            CatalogueChange::SetConfigs { .. } | CatalogueChange::SetBrokerConfigs { .. } => {
+                self.free_bytes() >= LEAST_FREE_FOR_PLANS
+            }
+            CatalogueChange::CreateTopic { .. } | CatalogueChange::AddPartitions { .. } => false,
+        }
     }
 
     fn new_topic_id(&self) -> Result<TopicId, CatalogueError> {
@@ -272,15 +283,13 @@ impl Committer {
     /// Refuses produce while there is too little space, or the reserve was used up.
     pub(super) fn look_for_space(&mut self) {
         let free = self.free_bytes();
-        if !self.shared.has_reserve.load(Ordering::SeqCst) {
-            let reserve = crate::data_dir::reserve_bytes(self.shared.ring_files.segment_bytes);
+        let full = free < LEAST_FREE_BYTES || !self.shared.reserve.is_held();
+        if !self.shared.reserve.is_held() {
+            let reserve = self.shared.reserve.bytes(self.shared.segments.count());
             if free > reserve + LEAST_FREE_BYTES {
                 self.shared.jobs.make_reserve();
             }
-            self.full = true;
-            return;
         }
-        let full = free < LEAST_FREE_BYTES;
         if full != self.full {
             self.full = full;
             if full {

@@ -53,17 +53,15 @@ struct RealDisk {
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let mut options = OpenOptions::new();
-        options.read(true);
-        if how != Open::Read {
-            options.write(true).create(true).mode(0o600);
+        if how == Open::Read {
+            return Ok(Arc::new(RealFile(File::open(path)?)));
         }
         if how == Open::Direct
-            && let Some(file) = open_direct(&options, path)
+            && let Some(file) = direct(&options(), path)
         {
             return Ok(Arc::new(RealFile(file)));
         }
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        Ok(Arc::new(RealFile(options().open(path)?)))
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -143,8 +141,15 @@ impl Disk for RealDisk {
     }
 }
 
+/// How files are opened that are written.
+pub(super) fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
 /// The file opened with `O_DIRECT`, if a trial read of it works.
-fn open_direct(options: &OpenOptions, path: &Path) -> Option<File> {
+pub(super) fn direct(options: &OpenOptions, path: &Path) -> Option<File> {
     let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
     let file = options.clone().custom_flags(flags).open(path).ok()?;
     let mut block = AlignedBuffer::zeroed(4096);

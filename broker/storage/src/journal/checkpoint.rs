@@ -1,6 +1,6 @@
 //! The two checkpoint files. The older one is overwritten; whichever is newest and whole counts.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use uuid::Uuid;
 use wire::{LeaderEpoch, Offset};
@@ -9,7 +9,7 @@ use super::cycle::Secret;
 use crate::{
     api::PartitionId,
     codec::{Reader, Writer},
-    host::{Disk, Open, read_all},
+    host::{Disk, DiskFile, Open, read_all},
 };
 
 const MAGIC: [u8; 8] = *b"ottlack1";
@@ -106,12 +106,20 @@ impl Checkpoint {
         if self.number.is_multiple_of(2) { "checkpoint-0" } else { "checkpoint-1" }
     }
 
+    /// Writes the file, which is durable after its sync.
+    pub(crate) fn write(
+        &self,
+        disk: &dyn Disk,
+        journal_dir: &Path,
+    ) -> io::Result<Arc<dyn DiskFile>> {
+        let file = disk.open(&journal_dir.join(self.file_name()), Open::Write)?;
+        file.write_at(&self.encode(), 0)?;
+        Ok(file)
+    }
+
     /// Writes and syncs the file.
     pub(crate) fn store(&self, disk: &dyn Disk, journal_dir: &Path) -> io::Result<()> {
-        let file = disk.open(&journal_dir.join(self.file_name()), Open::Write)?;
-        let bytes = self.encode();
-        file.write_at(&bytes, 0)?;
-        file.sync()
+        self.write(disk, journal_dir)?.sync()
     }
 
     /// The newest checkpoint that is whole, and whether its predecessor is whole too. A newer one would have been

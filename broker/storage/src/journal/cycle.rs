@@ -113,6 +113,8 @@ pub(crate) fn peek(bytes: &[u8]) -> Option<(CycleHeader, usize)> {
 #[derive(Debug)]
 pub(crate) struct Cycle<'a> {
     pub(crate) header: CycleHeader,
+    /// Without the padding.
+    pub(crate) length: usize,
     pub(crate) pieces: Vec<(Extent, &'a [u8])>,
 }
 
@@ -138,7 +140,7 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], secret: &Secret) -> Option<Cycle<'a>> 
         };
         pieces.push((extent, payload.take(size(extent.length))?));
     }
-    Some(Cycle { header, pieces })
+    Some(Cycle { header, length, pieces })
 }
 
 fn checksum(covered: &[u8], secret: &Secret) -> u64 {

@@ -76,8 +76,17 @@ impl RingFiles {
         header.sealed()
     }
 
-    /// Makes a segment: zeroes and syncs it, and only then writes its header.
+    /// Makes a segment, or leaves nothing of it.
     pub(crate) fn make(&self, segment: u32) -> io::Result<()> {
+        let made = self.make_whole(segment);
+        if made.is_err() && self.exists(segment) {
+            self.disk.remove_file(&self.path(segment))?;
+        }
+        made
+    }
+
+    /// Zeroes and syncs a segment, and only then writes its header.
+    fn make_whole(&self, segment: u32) -> io::Result<()> {
         let file = self.open(segment, Open::Direct)?;
         let zeroes = AlignedBuffer::zeroed(ZEROED_AT_A_TIME);
         file.allocate(self.segment_bytes)?;
@@ -147,6 +156,10 @@ impl Segments {
 
     pub(crate) fn has_free(&self) -> bool {
         !self.lock().free.is_empty()
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.lock().count
     }
 
     /// The number of the segment to make next, if there is need and room for one more.

@@ -1,18 +1,19 @@
 //! Finds the cycles beyond a checkpoint, and tells a torn tail from damage.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeMap, io, ops::Range, sync::Arc};
 
-use wire::batch::BatchHeader;
+use wire::{Offset, batch::BatchHeader};
 
 use super::{
     checkpoint::{Checkpoint, RingPosition},
-    cycle::{Cycle, CycleHeader, HEADER_BYTES, MAX_CYCLE_BYTES, decode, peek},
+    cycle::{Cycle, CycleHeader, HEADER_BYTES, MAX_CYCLE_BYTES, Secret, decode, peek},
     ring::{FIRST_CYCLE, RingFiles},
 };
 use crate::{
     aligned::{ALIGNMENT, padded},
-    api::Damage,
+    api::PartitionId,
     codec::{in_memory, position},
+    damage::{Damage, PartitionName},
     host::{DiskFile, Open},
     mutant::{self, Mutant},
 };
@@ -169,58 +170,107 @@ impl Scan {
         failed_at: RingPosition,
     ) -> Result<(), ScanError> {
         let failed = last.number + 1;
-        let mut chunk = vec![0; in_memory(self.segment_bytes.min(1 << 20))];
-        let mut memory = Vec::new();
+        let is_later = |header: &CycleHeader| header.start >= last.start && header.synced >= failed;
+        let is_proof =
+            |header: &CycleHeader| is_later(header) || header.checkpoint > checkpoint.number;
+        let mut proof = None;
         for (number, file) in &self.segments {
-            let mut at = FIRST_CYCLE;
-            while at < self.segment_bytes {
-                let read = file.read_at(&mut chunk, at)?;
-                for (index, block) in
-                    chunk.get(..read).unwrap_or_default().chunks(ALIGNMENT).enumerate()
-                {
-                    let Some((header, length)) = peek(block) else { continue };
-                    let later = header.start >= last.start && header.synced >= failed;
-                    if !later && header.checkpoint <= checkpoint.number {
-                        continue;
-                    }
-                    memory.resize(length.min(MAX_CYCLE_BYTES), 0);
-                    let cycle_at = at + position(index * ALIGNMENT);
-                    if file.read_at(&mut memory, cycle_at)? < memory.len() {
-                        continue;
-                    }
-                    let Some(cycle) = decode(&memory, &checkpoint.secret) else { continue };
-                    if header.checkpoint > checkpoint.number {
-                        return Err(ScanError::Damage(Damage::OldCheckpoint {
-                            found: checkpoint.number,
-                            named: header.checkpoint,
-                        }));
-                    }
-                    return Err(ScanError::Damage(lost(failed, failed_at, *number, &cycle)));
+            let take = &mut |_: u64, cycle: &Cycle<'_>| {
+                proof = Some((*number, cycle.header));
+                false
+            };
+            whole_cycles(file.as_ref(), self.segment_bytes, &checkpoint.secret, &is_proof, take)?;
+            let Some((proof_segment, header)) = proof else { continue };
+            return Err(ScanError::Damage(if header.checkpoint > checkpoint.number {
+                Damage::OldCheckpoint { found: checkpoint.number, named: header.checkpoint }
+            } else {
+                Damage::LostCycle {
+                    cycle: failed,
+                    segment: failed_at.segment,
+                    position: failed_at.position,
+                    proof: header.number,
+                    proof_segment,
+                    missing: self.missing(checkpoint, last)?,
                 }
-                if in_memory(position(read)) < chunk.len() {
-                    break;
-                }
-                at += position(chunk.len());
-            }
+            }));
         }
         Ok(())
     }
+
+    /// The offsets between what can be followed and what whole cycles beyond hold.
+    fn missing(
+        &self,
+        checkpoint: &Checkpoint,
+        last: CycleHeader,
+    ) -> io::Result<Vec<(PartitionName, Range<Offset>)>> {
+        let logs = checkpoint.logs.iter();
+        let mut ends: BTreeMap<PartitionId, Offset> =
+            logs.map(|(id, log)| (*id, log.next_offset)).collect();
+        let mut memory = Vec::new();
+        for found in &self.cycles {
+            self.read(found, &mut memory)?;
+            let cycle = decode(&memory, &checkpoint.secret);
+            for (extent, bytes) in cycle.iter().flat_map(|cycle| &cycle.pieces) {
+                if let Some(view) = wire::batch::batches(bytes).last() {
+                    ends.insert(extent.partition, view.header.next_offset());
+                }
+            }
+        }
+        let mut begins: BTreeMap<PartitionId, Offset> = BTreeMap::new();
+        let is_beyond =
+            |header: &CycleHeader| header.number > last.number && header.start >= last.start;
+        for (_, file) in &self.segments {
+            let take = &mut |_: u64, cycle: &Cycle<'_>| {
+                for (extent, bytes) in &cycle.pieces {
+                    if let Ok(header) = BatchHeader::parse(bytes) {
+                        let begin = begins.entry(extent.partition).or_insert(header.base_offset);
+                        *begin = header.base_offset.min(*begin);
+                    }
+                }
+                true
+            };
+            whole_cycles(file.as_ref(), self.segment_bytes, &checkpoint.secret, &is_beyond, take)?;
+        }
+        let missing = begins.into_iter().filter_map(|(id, begin)| {
+            let end = ends.get(&id).copied().unwrap_or_default();
+            (end < begin).then_some((id.into(), end..begin))
+        });
+        Ok(missing.collect())
+    }
 }
 
-fn lost(failed: u64, at: RingPosition, proof_segment: u32, proof: &Cycle<'_>) -> Damage {
-    let beyond = proof
-        .pieces
-        .iter()
-        .filter_map(|(extent, bytes)| {
-            Some((extent.partition, BatchHeader::parse(bytes).ok()?.base_offset))
-        })
-        .collect();
-    Damage::LostCycle {
-        cycle: failed,
-        segment: at.segment,
-        position: at.position,
-        proof: proof.header.number,
-        proof_segment,
-        before: beyond,
+/// Visits the whole cycles of a segment that are wanted, wherever they lie, until told to stop.
+pub(crate) fn whole_cycles(
+    file: &dyn DiskFile,
+    segment_bytes: u64,
+    secret: &Secret,
+    wanted: &dyn Fn(&CycleHeader) -> bool,
+    visit: &mut dyn FnMut(u64, &Cycle<'_>) -> bool,
+) -> io::Result<()> {
+    let mut chunk = vec![0; in_memory(segment_bytes.min(1 << 20))];
+    let mut memory = Vec::new();
+    let mut at = FIRST_CYCLE;
+    while at < segment_bytes {
+        let read = file.read_at(&mut chunk, at)?;
+        for (index, block) in chunk.get(..read).unwrap_or_default().chunks(ALIGNMENT).enumerate() {
+            let Some((_, length)) = peek(block).filter(|(header, _)| wanted(header)) else {
+                continue;
+            };
+            memory.resize(length.min(MAX_CYCLE_BYTES), 0);
+            let cycle_at = at + position(index * ALIGNMENT);
+            if file.read_at(&mut memory, cycle_at)? < memory.len() {
+                continue;
+            }
+            if let Some(cycle) = decode(&memory, secret)
+                && !visit(cycle_at, &cycle)
+            {
+                return Ok(());
+            }
+        }
+        if read < chunk.len() {
+            break;
+        }
+        at += position(chunk.len());
     }
+    Ok(())
 }

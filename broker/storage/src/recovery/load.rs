@@ -1,14 +1,15 @@
 //! The logs as the checkpoint says they are: cut, and their state found again.
 
-use std::{collections::HashMap, io, path::PathBuf};
+use std::{collections::HashMap, io};
 
 use wire::Offset;
 
 use super::{Recovery, is_not_found};
 use crate::{
-    api::{Catalogue, Damage, OpenError, PartitionId},
+    api::{Catalogue, PartitionId},
     catalogue::{METADATA, records_of},
     committer::Entry,
+    damage::{Damage, OpenError},
     data_dir::at,
     db::Map,
     host::{Open, read_all},
@@ -22,42 +23,13 @@ use crate::{
     settings::TopicSettings,
 };
 
-/// Why the logs cannot be loaded.
-pub(super) enum LoadError {
-    /// The map knows records that the checkpoint does not.
-    MapAhead,
-    Open(OpenError),
-}
-
-impl From<OpenError> for LoadError {
-    fn from(error: OpenError) -> Self {
-        Self::Open(error)
-    }
-}
-
-impl From<Damage> for LoadError {
-    fn from(damage: Damage) -> Self {
-        Self::Open(damage.into())
-    }
-}
-
-impl From<LoadError> for OpenError {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Open(error) => error,
-            LoadError::MapAhead => {
-                Self::File { path: PathBuf::from("map"), source: io::ErrorKind::InvalidData.into() }
-            }
-        }
-    }
-}
-
 impl Recovery<'_> {
     /// The catalogue that the checkpointed records make.
     pub(super) fn checkpointed_catalogue(&self) -> Result<Catalogue, OpenError> {
         let mut catalogue = Catalogue::default();
         let Some(end) = self.checkpoint.logs.get(&METADATA) else { return Ok(catalogue) };
         let dir = partition_dir(&self.dir.paths.topics, METADATA);
+        let mut next = Offset(0);
         for base in self.bases(METADATA)? {
             if base > end.segment {
                 continue;
@@ -71,15 +43,19 @@ impl Recovery<'_> {
             while position < bytes.len() {
                 let rest = bytes.get(position..).unwrap_or_default();
                 let view = wire::batch::BatchView::parse(rest).ok();
-                let found = view.and_then(|view| Some((view.bytes().len(), records_of(&view)?)));
-                let Some((length, records)) = found else {
+                let found = view.and_then(|view| {
+                    Some((view.bytes().len(), view.header.next_offset(), records_of(&view)?))
+                });
+                let Some((length, behind, records)) = found else {
                     let position = crate::codec::position(position);
-                    return Err(Damage::BadBatch { path, position }.into());
+                    let (partition, from) = (METADATA.into(), next);
+                    return Err(Damage::BadBatch { path, partition, position, from }.into());
                 };
                 for record in records {
                     catalogue.replay(record);
                 }
                 position += length;
+                next = behind;
             }
         }
         Ok(catalogue)
@@ -100,7 +76,7 @@ impl Recovery<'_> {
         &mut self,
         map: &Map,
         catalogue: &Catalogue,
-    ) -> Result<HashMap<PartitionId, Entry>, LoadError> {
+    ) -> Result<HashMap<PartitionId, Entry>, OpenError> {
         let mut entries = HashMap::new();
         for (id, topic) in catalogue.partitions() {
             let settings = TopicSettings::of(catalogue, topic, self.default_segment_bytes);
@@ -140,7 +116,9 @@ impl Recovery<'_> {
         let file = at(&path, disk.open(&path, Open::Write))?;
         let found = at(&path, file.len())?;
         if found < end.length {
-            return Err(Damage::Short { path, found, expected: end.length }.into());
+            let (expected, before) = (end.length, end.next_offset);
+            let partition = id.into();
+            return Err(Damage::Short { path, partition, found, expected, before }.into());
         }
         if found > end.length {
             at(&path, file.set_len(end.length))?;
@@ -170,7 +148,7 @@ impl Recovery<'_> {
 
     /// Finds the state of a log at the checkpoint: from its row in the map, if there is one, else
     /// from the `.meta` files and the last file.
-    fn load(&mut self, map: &Map, entry: &mut Entry, end: &LogEnd) -> Result<(), LoadError> {
+    fn load(&mut self, map: &Map, entry: &mut Entry, end: &LogEnd) -> Result<(), OpenError> {
         let id = entry.partition.id;
         let (bases, before) = self.remove_deleted(entry, end)?;
         let first = bases.first().copied().unwrap_or(end.segment);
@@ -180,7 +158,12 @@ impl Recovery<'_> {
         let mut current = false;
         match row {
             Some(row) if row.state.next_offset > end.next_offset => {
-                return Err(LoadError::MapAhead);
+                return Err(OpenError::MapAhead {
+                    path: self.dir.paths.map.clone(),
+                    partition: id.into(),
+                    map: row.state.next_offset,
+                    journal: end.next_offset,
+                });
             }
             Some(mut row) => {
                 let known = row.full.len();
@@ -210,8 +193,7 @@ impl Recovery<'_> {
             self.read_file(entry, base, end)?;
         }
         if entry.log.next_offset != end.next_offset || entry.log.position != end.length {
-            let path = entry.partition.dir.join(file_name(end.segment, "log"));
-            return Err(Damage::BadBatch { path, position: entry.log.position }.into());
+            return Err(entry.damaged_at(end.segment).into());
         }
         entry.log_start = end.log_start_offset;
         entry.cleaned_to = end.cleaned_to;
@@ -263,12 +245,12 @@ impl Recovery<'_> {
     }
 
     /// Takes in a file from where the state stands, up to its end or the checkpoint's.
-    fn read_file(&self, entry: &mut Entry, base: Offset, end: &LogEnd) -> Result<(), LoadError> {
+    fn read_file(&self, entry: &mut Entry, base: Offset, end: &LogEnd) -> Result<(), OpenError> {
         let disk = self.host.disk.as_ref();
         let file = entry.file();
         let path = file.path();
         if entry.log.segment != base {
-            return Err(Damage::BadBatch { path, position: 0 }.into());
+            return Err(entry.damaged_at(base).into());
         }
         if base < end.segment
             && entry.log.position == 0
@@ -293,16 +275,24 @@ impl Recovery<'_> {
         match failed.map_or(scanned, Err) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(Damage::BadBatch { path, position: entry.log.position }.into())
+                Err(entry.damaged_at(base).into())
             }
-            Err(error) => {
-                Err(at::<()>(&path, Err(error)).err().map_or(LoadError::MapAhead, LoadError::Open))
-            }
+            Err(error) => at(&path, Err(error)),
         }
     }
 }
 
 impl Entry {
+    /// What is damaged once the log cannot be followed any further.
+    fn damaged_at(&self, base: Offset) -> Damage {
+        Damage::BadBatch {
+            path: self.partition.dir.join(file_name(base, "log")),
+            partition: self.partition.id.into(),
+            position: if base == self.log.segment { self.log.position } else { 0 },
+            from: self.log.next_offset,
+        }
+    }
+
     /// The map has what is in front of where its row reaches; the rest is added to the map.
     fn move_rows(
         &mut self,

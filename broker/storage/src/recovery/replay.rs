@@ -1,14 +1,15 @@
 //! Writes each batch where its cycle says, and takes note of it as a live append would.
 
-use std::{collections::HashMap, io};
+use std::collections::HashMap;
 
 use wire::batch::BatchView;
 
 use super::Recovery;
 use crate::{
-    api::{Damage, OpenError, PartitionId},
+    api::PartitionId,
     codec::position,
     committer::Entry,
+    damage::{Damage, OpenError},
     data_dir::at,
     journal::{
         cycle::{Extent, decode},
@@ -30,7 +31,7 @@ impl Recovery<'_> {
             at(self.ring_files.dir(), scan.read(found, &mut memory))?;
             let cycle = decode(&memory, &self.checkpoint.secret).ok_or_else(|| {
                 let path = self.ring_files.dir().join(format!("segment-{}", found.at.segment));
-                Damage::BadBatch { path, position: found.at.position }
+                Damage::BadCycle { path, position: found.at.position }
             })?;
             for (extent, piece) in &cycle.pieces {
                 // The topic was deleted later in the ring.
@@ -56,7 +57,9 @@ impl Recovery<'_> {
         let file = entry.file();
         let path = file.path();
         if extent.segment != entry.log.segment || extent.position != entry.log.position {
-            return Err(Damage::BadBatch { path, position: extent.position }.into());
+            let (partition, from) = (id.into(), entry.log.next_offset);
+            let position = extent.position;
+            return Err(Damage::BadBatch { path, partition, position, from }.into());
         }
         if extent.position == 0 {
             let topic = file.dir.parent().map(std::path::Path::to_path_buf);
@@ -65,16 +68,7 @@ impl Recovery<'_> {
         }
         let disk = self.host.disk.as_ref();
         let write = || file.for_writing(disk)?.write_at(piece, extent.position);
-        let outcome = match write() {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.has_reserve => {
-                self.has_reserve = false;
-                at(&self.dir.paths.reserve, disk.remove_file(&self.dir.paths.reserve))?;
-                tracing::warn!("the disk is full; the reserve is freed for the recovery");
-                write()
-            }
-            outcome => outcome,
-        };
-        at(&path, outcome)?;
+        at(&path, self.reserve.write(write))?;
         let mut at_byte = 0;
         while at_byte < piece.len() {
             let rest = piece.get(at_byte..).unwrap_or_default();
@@ -83,7 +77,8 @@ impl Recovery<'_> {
                 .filter(|view| view.header.base_offset >= entry.log.next_offset);
             let Some(view) = view else {
                 let position = extent.position + position(at_byte);
-                return Err(Damage::BadBatch { path, position }.into());
+                let (partition, from) = (id.into(), entry.log.next_offset);
+                return Err(Damage::BadBatch { path, partition, position, from }.into());
             };
             entry.apply(&view.header, marker_of(&view.header, view.bytes()));
             at_byte += view.bytes().len();

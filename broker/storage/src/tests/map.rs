@@ -1,9 +1,9 @@
 //! The map can be deleted between two starts, and nothing changes.
 
-use wire::Offset;
+use wire::{Offset, TimestampMs};
 
 use super::support::{append, batch, create, open, partition, produced, read_all, transactional};
-use crate::{Isolation, Storage};
+use crate::{Isolation, Storage, codec::position, db::Map, log_state::Row};
 
 fn fill(storage: &Storage) -> Vec<crate::PartitionId> {
     let topic = create(storage, "t", 2, &[("segment.bytes", "300000")]);
@@ -40,8 +40,52 @@ fn a_map_that_was_deleted_is_built_again_row_for_row() {
     drop(storage);
 
     // And one that is damaged.
-    std::fs::write(dir.path().join("map/db"), b"no sled").unwrap();
+    std::fs::write(dir.path().join("map/0/db"), b"no sled").unwrap();
     let storage = open(dir.path());
     assert_eq!(storage.map_rows(), live);
     storage.shutdown();
+}
+
+#[test]
+fn the_map_stays_within_a_bound_of_its_rows() {
+    const SPARE: u64 = 2 << 20;
+    const LOGS: i32 = 20;
+    let dir = tempfile::tempdir().unwrap();
+    let map = Map::open(&dir.path().join("map")).unwrap();
+    let id = |index| partition(wire::TopicId::default(), index);
+    let row = |offset: i64| Row {
+        offset: Offset(offset),
+        segment: Offset(0),
+        position: 7,
+        max_timestamp_before: TimestampMs(1),
+    };
+    let mut shrunk = 0;
+    let mut live = 0;
+    for round in 0..60_u8 {
+        for index in 0..LOGS {
+            // Every log's state is replaced, and rows come and go with the records.
+            map.put_log(id(index), &vec![round; 20_000]).unwrap();
+            for offset in 0..50 {
+                map.put_row(id(index), &row(i64::from(round) * 50 + offset)).unwrap();
+            }
+        }
+        map.flush().unwrap();
+        let before = map.dump();
+        live = live.max(before.iter().map(|(key, value)| key.len() + value.len()).sum());
+        shrunk += u32::from(map.shrink_beyond(SPARE).unwrap());
+        assert_eq!(map.dump(), before);
+        if round % 10 == 9 {
+            (0..LOGS).for_each(|index| map.remove(id(index)).unwrap());
+        }
+        let bytes = map.bytes_on_disk();
+        // It is looked at again only when it has grown by a quarter, and sled needs more than the
+        // rows while it writes them.
+        let bound = (SPARE + 4 * position(live)) * 5 / 4 + (4 << 20);
+        assert!(bytes <= bound, "{bytes} of {bound} in round {round}");
+    }
+    assert!(shrunk > 0);
+    map.put_row(id(1), &row(1)).unwrap();
+    let rows = map.dump();
+    drop(map);
+    assert_eq!(Map::open(&dir.path().join("map")).unwrap().dump(), rows);
 }

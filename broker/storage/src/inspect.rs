@@ -1,0 +1,298 @@
+//! A data directory that is looked at, not served: for `ottla doctor` and `ottla dump`. Nothing here
+//! writes.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use wire::{Offset, PartitionIndex, TopicId, batch::BatchView};
+
+use crate::{
+    api::{Catalogue, Config, PartitionId},
+    catalogue::{METADATA, Record, records_of},
+    codec::{in_memory, position},
+    damage::{Damage, OpenError, PartitionName},
+    data_dir::{self, at},
+    host::{Disk, DiskFile, Host, Lock, Open},
+    journal::{checkpoint::Checkpoint, ring::RingFiles, scan::Scan},
+    segment_file::{base_of, file_name, partition_dir},
+    shared::Paths,
+};
+
+/// How much of a log is read at a time.
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// Called with bytes looked at, and bytes in all.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// A data directory and the newest checkpoint in it.
+#[derive(Debug)]
+pub struct Inspection {
+    pub(crate) host: Host,
+    pub(crate) paths: Paths,
+    pub(crate) ring_files: RingFiles,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) catalogue: Catalogue,
+    /// Held while nobody else may write; none if a broker is running.
+    pub(crate) lock: Option<Box<dyn Lock>>,
+}
+
+impl Inspection {
+    /// Opens what is a data directory of ours, even if a broker serves it.
+    pub fn open(config: &Config, host: &Host) -> Result<Self, OpenError> {
+        let paths = data_dir::paths(config);
+        let disk = host.disk.as_ref();
+        let version = data_dir::read_version(disk, &paths.data)?;
+        if version.is_none() && !data_dir::holds_records(disk, &paths.topics) {
+            return Err(OpenError::Foreign(paths.data));
+        }
+        let lock = match disk.lock(&paths.data.join("lock")) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => return at(&paths.data.join("lock"), Err(error)),
+        };
+        let checkpoint = match Checkpoint::load(disk, &paths.journal) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            loaded => at(&paths.journal, loaded)?.map(|(checkpoint, _)| checkpoint),
+        };
+        let data_id = version.or_else(|| checkpoint.as_ref().map(|found| found.data_id));
+        let ring_files = RingFiles {
+            disk: Arc::clone(&host.disk),
+            dir: paths.journal.clone(),
+            data_id: data_id.unwrap_or_default(),
+            segment_bytes: config.journal_segment_bytes,
+        };
+        let catalogue = Catalogue::default();
+        let mut found = Self { host: host.clone(), paths, ring_files, checkpoint, catalogue, lock };
+        found.catalogue = found.read_catalogue();
+        Ok(found)
+    }
+
+    /// Whether a broker serves the directory.
+    pub fn is_in_use(&self) -> bool {
+        self.lock.is_none()
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.host.disk.as_ref()
+    }
+
+    /// The catalogue as far as its records can be read.
+    pub(crate) fn read_catalogue(&self) -> Catalogue {
+        catalogue_on(self.disk(), &self.paths.topics)
+    }
+
+    /// What people call a partition.
+    pub fn name(&self, id: PartitionId) -> PartitionName {
+        let mut name = PartitionName::from(id);
+        name.look_up(&self.catalogue);
+        name
+    }
+
+    /// The partition of a topic that is given by name or id.
+    pub fn find(&self, topic: &str, index: i32) -> Option<PartitionId> {
+        let named = self.catalogue.by_name.get(topic).map(|topic| topic.id);
+        let id = named.or_else(|| topic.parse().ok().map(TopicId))?;
+        Some(PartitionId { topic: id, partition: PartitionIndex(index) })
+    }
+
+    /// Every partition that the checkpoint lists, or whose directory is there.
+    pub(crate) fn partitions(&self) -> io::Result<Vec<PartitionId>> {
+        let mut found = BTreeSet::new();
+        if let Some(checkpoint) = &self.checkpoint {
+            found.extend(checkpoint.logs.keys().copied());
+        }
+        for topic in self.disk().list(&self.paths.topics)? {
+            let Ok(id) = topic.parse().map(TopicId) else { continue };
+            if id != METADATA.topic && !self.catalogue.by_id.contains_key(&id) {
+                continue;
+            }
+            for index in self.disk().list(&self.paths.topics.join(topic))? {
+                let Ok(index) = index.parse().map(PartitionIndex) else { continue };
+                found.insert(PartitionId { topic: id, partition: index });
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Directories that the catalogue does not know.
+    pub(crate) fn unknown_dirs(&self) -> Vec<PathBuf> {
+        let names = self.disk().list(&self.paths.topics).unwrap_or_default();
+        let unknown = |name: &String| {
+            !name
+                .parse()
+                .map(TopicId)
+                .is_ok_and(|id| id == METADATA.topic || self.catalogue.by_id.contains_key(&id))
+        };
+        names.into_iter().filter(unknown).map(|name| self.paths.topics.join(name)).collect()
+    }
+
+    /// The base offsets of a partition's log files, ascending.
+    pub(crate) fn bases(&self, id: PartitionId) -> io::Result<Vec<Offset>> {
+        bases(self.disk(), &self.paths.topics, id)
+    }
+
+    pub(crate) fn log_path(&self, id: PartitionId, base: Offset) -> PathBuf {
+        partition_dir(&self.paths.topics, id).join(file_name(base, "log"))
+    }
+
+    /// Everything that is damaged, after reading every byte that a checkpoint vouches for.
+    pub fn damages(&self, progress: Progress<'_>) -> Result<Vec<Damage>, OpenError> {
+        let journal = &self.paths.journal;
+        let Some(checkpoint) = &self.checkpoint else {
+            return Ok(vec![Damage::Missing(journal.join("checkpoint-0"))]);
+        };
+        let mut found = Vec::new();
+        let needed = checkpoint.ring.segment;
+        if at(journal, self.ring_files.existing())?.contains(&needed) {
+            if let Err(crate::journal::scan::ScanError::Damage(mut damage)) =
+                Scan::follow(&self.ring_files, checkpoint, |_| {})
+            {
+                damage.look_up(&self.catalogue);
+                found.push(damage);
+            }
+        } else {
+            found.push(Damage::Missing(journal.join(format!("segment-{needed}"))));
+        }
+        let all: u64 = at(&self.paths.topics, self.log_bytes(checkpoint))?;
+        let mut done = 0;
+        for (id, end) in &checkpoint.logs {
+            let damage = self.damage_of(*id, end, &mut |bytes| {
+                done += bytes;
+                progress(done, all);
+            });
+            found.extend(at(&partition_dir(&self.paths.topics, *id), damage)?);
+        }
+        Ok(found)
+    }
+
+    fn log_bytes(&self, checkpoint: &Checkpoint) -> io::Result<u64> {
+        let mut all = 0;
+        for id in checkpoint.logs.keys() {
+            for base in self.bases(*id)? {
+                all += self.disk().open(&self.log_path(*id, base), Open::Read)?.len()?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// The first thing that is wrong with a log.
+    fn damage_of(
+        &self,
+        id: PartitionId,
+        end: &crate::journal::checkpoint::LogEnd,
+        looked_at: &mut dyn FnMut(u64),
+    ) -> io::Result<Option<Damage>> {
+        let mut bases: Vec<Offset> =
+            self.bases(id)?.into_iter().filter(|base| *base <= end.segment).collect();
+        // Files in front of the log's start may already be half removed.
+        let start = bases.iter().rposition(|base| *base <= end.log_start_offset);
+        bases.drain(..start.unwrap_or(0));
+        let partition = self.name(id);
+        // A log whose records were all deleted has no file.
+        if end.length > 0 && bases.last() != Some(&end.segment) {
+            return Ok(Some(Damage::Missing(self.log_path(id, end.segment))));
+        }
+        let mut next = bases.first().copied().unwrap_or(end.segment);
+        for base in bases {
+            let path = self.log_path(id, base);
+            let file = self.disk().open(&path, Open::Read)?;
+            let found = file.len()?;
+            if base == end.segment && found < end.length {
+                let (expected, before) = (end.length, end.next_offset);
+                return Ok(Some(Damage::Short { path, partition, found, expected, before }));
+            }
+            let length = if base == end.segment { end.length } else { found };
+            let whole = walk(file.as_ref(), 0..length, next.max(base), &mut |_, view| {
+                looked_at(position(view.bytes().len()));
+            })?;
+            if whole.position < length {
+                let (position, from) = (whole.position, whole.next_offset);
+                return Ok(Some(Damage::BadBatch { path, partition, position, from }));
+            }
+            next = whole.next_offset;
+        }
+        Ok(None)
+    }
+}
+
+/// The catalogue as far as the records in its log can be read, checkpointed or not.
+pub(crate) fn catalogue_on(disk: &dyn Disk, topics: &Path) -> Catalogue {
+    let mut catalogue = Catalogue::default();
+    each_record(disk, topics, &mut |record| catalogue.replay(record));
+    catalogue
+}
+
+/// The records of the catalogue, in order, as far as they can be read.
+pub(crate) fn each_record(disk: &dyn Disk, topics: &Path, visit: &mut dyn FnMut(Record)) {
+    let mut next = Offset(0);
+    for base in bases(disk, topics, METADATA).unwrap_or_default() {
+        let path = partition_dir(topics, METADATA).join(file_name(base, "log"));
+        let Ok(file) = disk.open(&path, Open::Read) else { break };
+        let whole = walk(file.as_ref(), 0..file.len().unwrap_or(0), next, &mut |_, view| {
+            records_of(view).into_iter().flatten().for_each(&mut *visit);
+        });
+        match whole {
+            Ok(whole) => next = whole.next_offset,
+            Err(_unreadable) => break,
+        }
+    }
+}
+
+fn bases(disk: &dyn Disk, topics: &Path, id: PartitionId) -> io::Result<Vec<Offset>> {
+    match disk.list(&partition_dir(topics, id)) {
+        Ok(names) => Ok(names.iter().filter_map(|name| base_of(name, "log")).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Up to where a log file holds whole batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whole {
+    pub(crate) position: u64,
+    pub(crate) next_offset: Offset,
+}
+
+/// Visits the batches of a file, and verifies each. Ends at the first that is not whole or whose
+/// offset was given before.
+pub(crate) fn walk(
+    file: &dyn DiskFile,
+    range: Range<u64>,
+    first: Offset,
+    visit: &mut dyn FnMut(u64, &BatchView<'_>),
+) -> io::Result<Whole> {
+    let mut whole = Whole { position: range.start, next_offset: first };
+    let mut memory = Vec::new();
+    let mut chunk = CHUNK_BYTES;
+    loop {
+        let begin = whole.position;
+        memory.resize(in_memory(chunk.min(range.end - begin)), 0);
+        let read = file.read_at(&mut memory, begin)?;
+        let mut rest = memory.get(..read).unwrap_or_default();
+        while let Ok(view) = BatchView::parse(rest) {
+            let fits =
+                view.header.base_offset >= whole.next_offset && view.header.last_offset_delta >= 0;
+            if !fits || view.verify_crc().is_err() {
+                return Ok(whole);
+            }
+            visit(whole.position, &view);
+            whole.position += position(view.bytes().len());
+            whole.next_offset = view.header.next_offset();
+            rest = rest.get(view.bytes().len()..).unwrap_or_default();
+        }
+        let at_end = begin + position(read) >= range.end || position(read) < chunk;
+        if whole.position > begin {
+            chunk = CHUNK_BYTES;
+        } else if at_end {
+            return Ok(whole);
+        } else {
+            // A batch that is longer than what was read.
+            chunk *= 2;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Space for what must not fail: a file that is given up when such a write meets a full disk.
+//!
+//! While it is gone produce is refused; the keeper makes it again once there is space.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    host::{Disk, Open},
+    journal::ring::FIRST_SEGMENTS,
+};
+
+/// The file `reserve`: as large as the ring, because so much may have to be written again.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    segment_bytes: u64,
+    held: AtomicBool,
+}
+
+impl Reserve {
+    /// The reserve of a ring of so many segments, as far as it is there.
+    pub(crate) fn find(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        segment_bytes: u64,
+        segments: u32,
+    ) -> Self {
+        let length = disk.open(&path, Open::Read).and_then(|file| file.len()).unwrap_or(0);
+        let reserve = Self { disk, path, segment_bytes, held: AtomicBool::new(false) };
+        let whole = length >= reserve.bytes(segments);
+        reserve.held.store(whole, Ordering::SeqCst);
+        reserve
+    }
+
+    /// How much a ring of so many segments needs.
+    pub(crate) fn bytes(&self, segments: u32) -> u64 {
+        self.segment_bytes * u64::from(segments.max(FIRST_SEGMENTS))
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::SeqCst)
+    }
+
+    /// Allocates what a ring of so many segments needs.
+    pub(crate) fn make(&self, segments: u32) -> io::Result<()> {
+        let file = self.disk.open(&self.path, Open::Write)?;
+        file.allocate(self.bytes(segments))?;
+        file.sync()?;
+        self.held.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Gives the space back to the disk; `false` if that was done before.
+    pub(crate) fn release(&self) -> io::Result<bool> {
+        if !self.held.swap(false, Ordering::SeqCst) {
+            return Ok(false);
+        }
+        tracing::error!(
+            "the disk is full; the reserve is given up for what was acknowledged, and produce is refused"
+        );
+        self.disk.remove_file(&self.path)?;
+        Ok(true)
+    }
+
+    /// Writes, and writes again without the reserve if the disk is full. For writes that may be
+    /// repeated in place, never for a sync.
+    pub(crate) fn write<T>(&self, write: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match write() {
+            Err(error) if is_full(&error) && self.release()? => write(),
+            outcome => outcome,
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,248 @@
+//! Damage is named, found, and repaired only when somebody asks for it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::ErrorKind,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use wire::{LeaderEpoch, Offset, batch::BatchView};
+
+use super::{
+    faults::{Faults, Operation},
+    support::{LONG, answer, append, batch, config, create, open, partition, read_all},
+};
+use crate::{
+    Append, Damage, Durability, Host, Inspection, Isolation, OpenError, PartitionId, RepairReport,
+    Storage, repair,
+};
+
+/// Ten records in each of two topics, one cycle each, and an end as kill -9 makes it.
+fn killed(dir: &Path) -> (PartitionId, PartitionId) {
+    let faults = Faults::none();
+    let storage = Storage::open(config(dir), faults.host()).unwrap().0;
+    let first = partition(create(&storage, "first", 1, &[]), 0);
+    let second = partition(create(&storage, "second", 1, &[]), 0);
+    for _ in 0..10 {
+        append(&storage, first, batch(1, b"value", 1)).unwrap();
+        append(&storage, second, batch(1, b"value", 1)).unwrap();
+    }
+    faults.fail(Operation::Write, "segment-0", ErrorKind::Other, 1);
+    let (done, told) = answer();
+    let batches = vec![Append { partition: first, batch: batch(1, b"never", 1) }];
+    storage.append(batches, Durability::Synced, LONG, done);
+    assert!(told.recv_timeout(LONG).is_err());
+    storage.shutdown();
+    (first, second)
+}
+
+/// The same after a clean stop, in files of 300 KB.
+fn stopped(dir: &Path) -> PartitionId {
+    let storage = open(dir);
+    let p = partition(create(&storage, "orders", 1, &[("segment.bytes", "300000")]), 0);
+    for _ in 0..10 {
+        append(&storage, p, batch(1, &vec![7; 100_000], 1)).unwrap();
+    }
+    storage.shutdown();
+    p
+}
+
+fn log(dir: &Path, p: PartitionId, base: i64) -> PathBuf {
+    let partition = dir.join(format!("topics/{}/{}", p.topic.0, p.partition));
+    partition.join(format!("{base:020}.log"))
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+/// Makes the cycle that is the `index`-th of the first journal segment unreadable.
+fn lose_cycle(dir: &Path, index: usize) {
+    let path = dir.join("journal/segment-0");
+    let bytes = fs::read(&path).unwrap();
+    let at = (4096..bytes.len()).step_by(4096);
+    let at = at.filter(|at| bytes[*at..].starts_with(b"ottlacy1")).nth(index).unwrap();
+    flip(&path, crate::codec::position(at) + 100);
+}
+
+fn refusal(dir: &Path) -> String {
+    match Storage::open(config(dir), Host::real()) {
+        Ok(_) => panic!("it opened"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn do_repair(dir: &Path) -> RepairReport {
+    repair(&config(dir), &Host::real(), &mut |_, _| {}).unwrap()
+}
+
+fn damages(dir: &Path) -> Vec<Damage> {
+    let inspection = Inspection::open(&config(dir), &Host::real()).unwrap();
+    inspection.damages(&mut |_, _| {}).unwrap()
+}
+
+fn records(storage: &Storage, p: PartitionId) -> usize {
+    read_all(storage, p, Isolation::ReadUncommitted).len()
+}
+
+#[test]
+fn a_lost_cycle_is_refused_by_name_and_repaired_from_the_logs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = killed(dir.path());
+    lose_cycle(dir.path(), 6);
+    let text = refusal(dir.path());
+    for part in ["in segment-0 at", "offsets 2 to 2 of first-0", "ottla doctor --repair"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(damages(dir.path()).len(), 1);
+
+    // The logs hold what the journal lost.
+    let report = do_repair(dir.path());
+    assert_eq!((report.partitions.len(), report.leader_epoch), (0, LeaderEpoch(1)));
+    let storage = open(dir.path());
+    assert_eq!((records(&storage, first), records(&storage, second)), (10, 10));
+    append(&storage, first, batch(1, b"after", 1)).unwrap();
+    let read = read_all(&storage, first, Isolation::ReadUncommitted);
+    let epoch = |bytes: &[u8]| BatchView::parse(bytes).unwrap().header.partition_leader_epoch;
+    assert_eq!(epoch(&read[0].1), LeaderEpoch(0));
+    assert_eq!(epoch(&read[read.len() - 1].1), LeaderEpoch(1));
+    let ends = |epoch| storage.epoch_end(first, LeaderEpoch(epoch)).unwrap();
+    assert_eq!(ends(0), Some((LeaderEpoch(0), Offset(10))));
+    assert_eq!(ends(1), Some((LeaderEpoch(1), Offset(11))));
+    assert_eq!(ends(2), None);
+    let second_ends = storage.epoch_end(second, LeaderEpoch(0)).unwrap();
+    assert_eq!(second_ends, Some((LeaderEpoch(0), Offset(10))));
+    storage.shutdown();
+}
+
+#[test]
+fn what_neither_journal_nor_log_has_is_reported_and_the_rest_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = killed(dir.path());
+    // Two cycles made the topics; the seventh is the third record of `first`.
+    lose_cycle(dir.path(), 6);
+    let length = fs::metadata(log(dir.path(), first, 0)).unwrap().len() / 10;
+    for p in [first, second] {
+        File::options().write(true).open(log(dir.path(), p, 0)).unwrap().set_len(0).unwrap();
+    }
+    let report = do_repair(dir.path());
+    assert_eq!(report.partitions.len(), 1, "{report:?}");
+    let lost = &report.partitions[0];
+    assert_eq!(lost.partition.to_string(), "first-0");
+    assert_eq!(lost.kept, Offset(0)..Offset(2));
+    assert_eq!(lost.lost, Some(Offset(2)..Offset(10)));
+    assert_eq!(fs::metadata(&lost.damaged[0]).unwrap().len(), 8 * length);
+    let storage = open(dir.path());
+    assert_eq!((records(&storage, first), records(&storage, second)), (2, 10));
+    assert_eq!(append(&storage, first, batch(1, b"a", 1)).unwrap().base_offset, Offset(2));
+    storage.shutdown();
+    drop(storage);
+    assert_eq!(damages(dir.path()), []);
+}
+
+#[test]
+fn a_flipped_bit_below_the_checkpoint_is_found_and_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = stopped(dir.path());
+    assert_eq!(damages(dir.path()), []);
+    let path = log(dir.path(), p, 4);
+    flip(&path, 150_000);
+    let found = damages(dir.path());
+    let [Damage::BadBatch { path: named, partition, position, from }] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!((named, partition.to_string().as_str()), (&path, "orders-0"));
+    assert_eq!((*position, *from), (100_072, Offset(5)));
+
+    let report = do_repair(dir.path());
+    let lost = &report.partitions[0];
+    assert_eq!(lost.kept, Offset(0)..Offset(5));
+    assert_eq!(lost.lost, Some(Offset(5)..Offset(10)));
+    let cut: Vec<_> = lost.damaged.iter().map(|path| path.file_name().unwrap()).collect();
+    let expected = ["4", "6", "8"].map(|base| format!("{base:0>20}.damaged"));
+    assert_eq!(cut, expected.each_ref().map(std::ffi::OsStr::new));
+    assert_eq!(damages(dir.path()), []);
+
+    let storage = open(dir.path());
+    assert_eq!(records(&storage, p), 5);
+    assert_eq!(append(&storage, p, batch(1, b"on", 1)).unwrap().base_offset, Offset(5));
+    storage.shutdown();
+}
+
+#[test]
+fn without_journal_version_or_map_the_logs_are_kept() {
+    for gone in ["journal", "version", "map"] {
+        let dir = tempfile::tempdir().unwrap();
+        let p = stopped(dir.path());
+        let id = fs::read_to_string(dir.path().join("version")).unwrap();
+        let path = dir.path().join(gone);
+        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.unwrap();
+        if gone != "map" {
+            assert!(refusal(dir.path()).contains("missing"), "{gone}");
+        }
+        let report = do_repair(dir.path());
+        assert_eq!((report.untouched, report.partitions), (2, Vec::new()), "{gone}");
+        assert_eq!(fs::read_to_string(dir.path().join("version")).unwrap(), id, "{gone}");
+        let storage = open(dir.path());
+        assert_eq!(records(&storage, p), 10, "{gone}");
+        storage.shutdown();
+    }
+}
+
+#[test]
+fn a_repair_that_is_cut_short_can_be_repeated() {
+    // Each failing write stops the repair at another place.
+    for (part, times) in [(".damaged", 1), ("checkpoint-", 1), ("checkpoint-", 2), ("segment-", 1)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let p = stopped(dir.path());
+        flip(&log(dir.path(), p, 4), 150_000);
+        let faults = Faults::none();
+        faults.fail_after(Operation::Write, part, times - 1);
+        let outcome = repair(&config(dir.path()), &faults.host(), &mut |_, _| {});
+        assert!(outcome.is_err(), "{part}");
+        do_repair(dir.path());
+        let storage = open(dir.path());
+        assert_eq!(records(&storage, p), 5, "{part}");
+        storage.shutdown();
+    }
+}
+
+#[test]
+fn a_directory_in_use_is_not_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let refused = repair(&config(dir.path()), &Host::real(), &mut |_, _| {});
+    assert!(matches!(refused, Err(OpenError::InUse(_))), "{refused:?}");
+    storage.shutdown();
+}
+
+#[test]
+fn a_map_that_knows_more_than_the_journal_is_refused_until_it_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = stopped(dir.path());
+    let journal = tempfile::tempdir().unwrap();
+    for name in fs::read_dir(dir.path().join("journal")).unwrap() {
+        let name = name.unwrap().file_name();
+        fs::copy(dir.path().join("journal").join(&name), journal.path().join(&name)).unwrap();
+    }
+    let storage = open(dir.path());
+    append(&storage, p, batch(1, b"newer", 1)).unwrap();
+    storage.shutdown();
+    drop(storage);
+    for name in fs::read_dir(journal.path()).unwrap() {
+        let name = name.unwrap().file_name();
+        fs::copy(journal.path().join(&name), dir.path().join("journal").join(&name)).unwrap();
+    }
+    let text = refusal(dir.path());
+    assert!(text.contains("records of orders-0 up to offset 11"), "{text}");
+    assert!(text.contains("delete ") && text.contains("/map"), "{text}");
+    fs::remove_dir_all(dir.path().join("map")).unwrap();
+    let storage = open(dir.path());
+    assert_eq!(records(&storage, p), 10);
+    storage.shutdown();
+}

@@ -1,0 +1,241 @@
+//! This machine's disk with faults at chosen places, and an end of the process that is only noted.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::host::{Disk, DiskFile, Host, Lock, Open, Running, Threads};
+
+/// What fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tests) enum Operation {
+    Write,
+    Sync,
+    Allocate,
+}
+
+#[derive(Clone, Debug)]
+struct Fault {
+    operation: Operation,
+    /// In the path of the file.
+    part: &'static str,
+    error: io::ErrorKind,
+    /// How often it does not fail first.
+    passes: u64,
+    /// How often it still fails.
+    left: u64,
+}
+
+/// Which faults there are, and what came of them. Clones are the same.
+#[derive(Clone, Debug)]
+pub(in crate::tests) struct Faults(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    faults: Mutex<Vec<Fault>>,
+    free: AtomicU64,
+    hits: AtomicU64,
+    ends: Mutex<Vec<String>>,
+}
+
+impl Faults {
+    pub(in crate::tests) fn none() -> Self {
+        Self(Arc::new(State {
+            faults: Mutex::default(),
+            free: AtomicU64::new(u64::MAX),
+            hits: AtomicU64::new(0),
+            ends: Mutex::default(),
+        }))
+    }
+
+    pub(in crate::tests) fn host(&self) -> Host {
+        let real = Host::real();
+        Host {
+            disk: Arc::new(FaultyDisk { real: real.disk, faults: self.clone() }),
+            threads: Arc::new(NotingThreads { real: real.threads, faults: self.clone() }),
+            ..real
+        }
+    }
+
+    /// The operation fails so many times on files with `part` in their path.
+    pub(in crate::tests) fn fail(
+        &self,
+        operation: Operation,
+        part: &'static str,
+        error: io::ErrorKind,
+        times: u64,
+    ) {
+        let fault = Fault { operation, part, error, passes: 0, left: times };
+        self.0.faults.lock().unwrap().push(fault);
+    }
+
+    /// The operation fails from then on, after it has worked so many times.
+    pub(in crate::tests) fn fail_after(
+        &self,
+        operation: Operation,
+        part: &'static str,
+        passes: u64,
+    ) {
+        let fault = Fault { operation, part, error: io::ErrorKind::Other, passes, left: u64::MAX };
+        self.0.faults.lock().unwrap().push(fault);
+    }
+
+    pub(in crate::tests) fn set_free(&self, bytes: u64) {
+        self.0.free.store(bytes, Ordering::SeqCst);
+    }
+
+    /// How many operations failed.
+    pub(in crate::tests) fn hits(&self) -> u64 {
+        self.0.hits.load(Ordering::SeqCst)
+    }
+
+    /// Why the process would have ended.
+    pub(in crate::tests) fn ends(&self) -> Vec<String> {
+        self.0.ends.lock().unwrap().clone()
+    }
+
+    fn meet(&self, operation: Operation, path: &Path) -> io::Result<()> {
+        let path = path.to_string_lossy();
+        let mut faults = self.0.faults.lock().unwrap();
+        let met = faults.iter_mut().find(|fault| {
+            fault.operation == operation && fault.left > 0 && path.contains(fault.part)
+        });
+        let Some(fault) = met else { return Ok(()) };
+        if fault.passes > 0 {
+            fault.passes -= 1;
+            return Ok(());
+        }
+        fault.left -= 1;
+        self.0.hits.fetch_add(1, Ordering::SeqCst);
+        Err(fault.error.into())
+    }
+}
+
+#[derive(Debug)]
+struct FaultyDisk {
+    real: Arc<dyn Disk>,
+    faults: Faults,
+}
+
+impl Disk for FaultyDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.real.open(path, how)?;
+        Ok(Arc::new(FaultyFile { file, path: path.to_path_buf(), faults: self.faults.clone() }))
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.real.exists(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.real.create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.real.list(path)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.real.remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.real.remove_dir_all(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.real.rename(from, to)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.faults.meet(Operation::Sync, path)?;
+        self.real.sync_dir(path)
+    }
+
+    fn sync_files(&self, files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
+        files.iter().try_for_each(|file| file.sync())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        self.real.lock(path)
+    }
+
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.faults.0.free.load(Ordering::SeqCst))
+    }
+
+    fn identity(&self, path: &Path) -> Option<[u8; 32]> {
+        self.real.identity(path)
+    }
+
+    fn is_real(&self) -> bool {
+        true
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    faults: Faults,
+}
+
+impl DiskFile for FaultyFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, position)
+    }
+
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        if let Err(error) = self.faults.meet(Operation::Write, &self.path) {
+            // A disk that fills up takes the first part.
+            let first = bytes.len() / 2 / 4096 * 4096;
+            self.file.write_at(bytes.get(..first).unwrap_or_default(), position)?;
+            return Err(error);
+        }
+        self.file.write_at(bytes, position)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.faults.meet(Operation::Sync, &self.path)?;
+        self.file.sync()
+    }
+
+    fn sync_file_system(&self) -> io::Result<()> {
+        self.faults.meet(Operation::Sync, &self.path)?;
+        self.file.sync_file_system()
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.faults.meet(Operation::Allocate, &self.path)?;
+        self.file.allocate(length)
+    }
+}
+
+#[derive(Debug)]
+struct NotingThreads {
+    real: Arc<dyn Threads>,
+    faults: Faults,
+}
+
+impl Threads for NotingThreads {
+    fn spawn(&self, name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Running>> {
+        self.real.spawn(name, body)
+    }
+
+    fn end_process(&self, reason: &str) {
+        self.faults.0.ends.lock().unwrap().push(reason.to_owned());
+    }
+}
