@@ -116,3 +116,60 @@ fn without_a_broker_the_clients_say_so() {
     assert_eq!(code, 1);
     assert!(error.contains("is Ottla running?"), "{error}");
 }
+
+#[tokio::test]
+async fn doctor_and_dump_show_what_is_stored_and_repair_what_is_damaged() {
+    let mut app = Appliance::start().await;
+    app.person("anna").await;
+    let data = app.data_dir();
+    let of = |arguments: &[&str]| {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--data-dir", data.to_str().unwrap()]);
+        run(&arguments)
+    };
+    let (code, output, error) = of(&["doctor"]);
+    assert_eq!(code, 0, "{error}");
+    for part in ["file system", "sync", "write cache", "open files", "acks", "A broker is using"] {
+        assert!(output.to_lowercase().contains(&part.to_lowercase()), "{part}: {output}");
+    }
+    assert_eq!(of(&["doctor", "--repair"]).0, 64);
+    app.stop().await;
+
+    let (code, output, error) = of(&["doctor"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(output.contains("Everything that is stored is whole."), "{output}");
+    let (code, output, _) = of(&["dump", "partition", "user.created", "0", "--records"]);
+    let (_, others, _) = of(&["dump", "partition", "user.created", "1", "--records"]);
+    assert_eq!(code, 0);
+    assert!(format!("{output}{others}").contains("anna"), "{output}{others}");
+    let (code, output, _) = of(&["dump", "journal"]);
+    assert_eq!(code, 0);
+    assert!(output.contains("cycle 1 ") && output.contains("__cluster_metadata-0"), "{output}");
+    let (code, output, _) = of(&["dump", "checkpoint"]);
+    assert_eq!(code, 0);
+    assert!(output.contains("of a clean stop") && output.contains("user.created-0"), "{output}");
+
+    let log = std::fs::read_dir(data.join("topics"))
+        .unwrap()
+        .flat_map(|topic| std::fs::read_dir(topic.unwrap().path()).unwrap())
+        .map(|partition| partition.unwrap().path().join(format!("{:020}.log", 0)))
+        .find(|log| std::fs::read(log).is_ok_and(|bytes| contains(&bytes, b"anna@example.com")))
+        .unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let (code, output, error) = of(&["doctor"]);
+    assert_eq!(code, 1);
+    assert!(output.contains("no whole record batch of ") && output.contains("offset"), "{output}");
+    assert!(error.contains("ottla doctor --repair"), "{error}");
+    let (code, output, error) = of(&["doctor", "--repair"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(output.contains("leader epoch is 1") && output.contains(".damaged"), "{output}");
+    assert_eq!(of(&["doctor"]).0, 0);
+    app.restart().await;
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}

@@ -30,6 +30,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Measure what this machine promises, and read the stored data through; changes nothing without --repair
+    Doctor(Doctor),
+    /// Show what lies in the files of the storage
+    Dump {
+        #[command(subcommand)]
+        command: DumpCommand,
+    },
     /// Ask a running appliance whether every service is ready; ends with 0 or 1
     Healthcheck(Healthcheck),
     /// Print the version
@@ -50,6 +57,55 @@ pub(crate) struct Serve {
     /// A configuration file; without it none is read
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Whose files are looked at.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Data {
+    /// Where everything is stored [default: ./ottla-data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// A configuration file; without it none is read
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Keep what is whole of damaged data, set aside what is not, and say what is lost
+    #[arg(long)]
+    pub repair: bool,
+    #[command(flatten)]
+    pub data: Data,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DumpCommand {
+    /// The commit cycles in the journal
+    Journal(Data),
+    /// The two checkpoints
+    Checkpoint(Data),
+    /// The record batches of a partition
+    Partition(DumpPartition),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DumpPartition {
+    /// The topic, by name or id
+    pub topic: String,
+    /// The partition's number
+    pub partition: i32,
+    /// Begin with the batch that holds this offset
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from_offset: i64,
+    /// End after this many batches
+    #[arg(long, value_name = "N")]
+    pub max_batches: Option<u64>,
+    /// Show every record: offset, timestamp, key, value
+    #[arg(long)]
+    pub records: bool,
+    #[command(flatten)]
+    pub data: Data,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -10,6 +10,8 @@
 mod board;
 mod cli;
 mod client;
+mod doctor;
+mod dump;
 mod host;
 mod http;
 mod key;
@@ -19,6 +21,7 @@ mod notify;
 mod serve;
 mod services;
 mod supervise;
+mod table;
 mod watchdog;
 mod worker;
 
@@ -30,7 +33,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use config::{ConfigError, Flags, Settings, Sources};
 
-use cli::{Cli, Command, ConfigCommand, Serve};
+use cli::{Cli, Command, ConfigCommand, Data, DumpCommand, Serve};
 
 /// Why a command ended without success; the text is one sentence for the person at the terminal.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +88,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config { command: ConfigCommand::Show(command) } => {
             client::print(&config::show(&settings(&command)?)).map(drop)
         }
+        Command::Doctor(command) => doctor::doctor(&of_data(&command.data)?, command.repair),
+        Command::Dump { command } => match command {
+            DumpCommand::Journal(data) => dump::journal(&of_data(&data)?),
+            DumpCommand::Checkpoint(data) => dump::checkpoint(&of_data(&data)?),
+            DumpCommand::Partition(command) => dump::partition(&of_data(&command.data)?, &command),
+        },
         Command::Healthcheck(command) => {
             host::runtime()?.block_on(client::healthcheck(command.http))
         }
@@ -92,6 +101,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
             client::print(concat!("ottla ", env!("CARGO_PKG_VERSION"), "\n")).map(drop)
         }
     }
+}
+
+/// The configuration of a command that only looks at files.
+fn of_data(data: &Data) -> Result<Settings, Failure> {
+    let flags = Flags { data_dir: data.data_dir.clone(), ..Flags::default() };
+    load(data.config.clone(), flags)
 }
 
 fn settings(command: &Serve) -> Result<Settings, Failure> {

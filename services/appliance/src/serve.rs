@@ -164,11 +164,11 @@ impl Appliance {
             self.services.spawn(supervised.run());
         }
         if let Some(limit) = notify::watchdog() {
-            let kafka = self.node.as_ref().map(Node::address);
+            let broker = self.node.as_ref().map(|node| (node.address(), node.storage()));
             self.services.spawn(watchdog::run(
                 limit,
                 settings.http.listen,
-                kafka,
+                broker,
                 self.stop.clone(),
             ));
         }

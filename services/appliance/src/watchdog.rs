@@ -1,10 +1,13 @@
-//! Tells systemd that the process is alive, after asking it: HTTP and the broker answer over their sockets.
+//! Tells systemd that the process is alive, after asking it: HTTP and the broker answer over their sockets, and the
+//! storage has done what it was given. A disk that hangs stops the storage, and then systemd starts the process again.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use storage::Storage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::notify;
@@ -16,12 +19,12 @@ const API_VERSIONS: &[u8] = &[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
 pub(crate) async fn run(
     limit: Duration,
     http: SocketAddr,
-    kafka: Option<SocketAddr>,
+    broker: Option<(SocketAddr, Storage)>,
     stop: CancellationToken,
 ) {
     let period = limit / 3;
     loop {
-        match tokio::time::timeout(period, probe(http, kafka)).await {
+        match tokio::time::timeout(period, probe(http, broker.as_ref())).await {
             Ok(Ok(())) => notify::alive(),
             Ok(Err(error)) => tracing::warn!(%error, "no answer to the watchdog's probe"),
             Err(error) => {
@@ -35,12 +38,14 @@ pub(crate) async fn run(
     }
 }
 
-async fn probe(http: SocketAddr, kafka: Option<SocketAddr>) -> std::io::Result<()> {
+async fn probe(http: SocketAddr, broker: Option<&(SocketAddr, Storage)>) -> std::io::Result<()> {
     ask(http, b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-    match kafka {
-        Some(kafka) => ask(kafka, API_VERSIONS).await,
-        None => Ok(()),
-    }
+    let Some((kafka, storage)) = broker else { return Ok(()) };
+    ask(*kafka, API_VERSIONS).await?;
+    let (tell, told) = oneshot::channel();
+    // Nobody waits any more once the probe has timed out.
+    storage.probe(Box::new(move |()| tell.send(()).unwrap_or_default()));
+    told.await.map_err(std::io::Error::other)
 }
 
 /// Any first four bytes are an answer.
