@@ -6,7 +6,10 @@ use super::{Turn, saturating};
 use crate::{
     peer::Ending,
     process,
-    raw::produce::{self, Until},
+    raw::{
+        produce::{self, Until},
+        topic,
+    },
     row,
     time::milliseconds,
 };
@@ -21,6 +24,8 @@ pub(super) fn run(turn: &mut Turn<'_>) -> io::Result<()> {
         write(turn, turn.options.start_gib << 30)?;
         turn.peer.restart(Ending::Clean)?;
         turn.figures.set(row::CLEAN_START, milliseconds(turn.peer.ready_after));
+        // The first record went to another topic; a peer may still be about this one's partitions.
+        topic::wait_writable(&turn.peer.brokers, "bench-start", PARTITIONS)?;
         write(turn, LAST_BYTES)?;
         turn.peer.restart(Ending::Kill)?;
         turn.figures.set(row::KILLED_START, milliseconds(turn.peer.ready_after));
