@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -5,7 +6,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
 use server::{Broker, Config};
-use storage::{Host, Storage};
+use storage::{CatalogueChange, Host, Storage};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -23,7 +24,16 @@ impl Running {
         Self::with(Config::default())
     }
 
+    /// With retention as shipped: the tests' records are soon gone.
+    pub(crate) fn as_shipped() -> Self {
+        Self::open(Config::default(), |_| {})
+    }
+
     pub(crate) fn with(config: Config) -> Self {
+        Self::open(config, keep_everything)
+    }
+
+    fn open(config: Config, prepare: impl FnOnce(&Storage)) -> Self {
         let data = TempDir::new().unwrap();
         let config_of_storage = storage::Config {
             data_dir: data.path().to_path_buf(),
@@ -32,6 +42,7 @@ impl Running {
             journal_segment_bytes: 8 << 20,
         };
         let (storage, _) = Storage::open(config_of_storage, Host::real()).unwrap();
+        prepare(&storage);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -51,6 +62,18 @@ impl Running {
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)
     }
+}
+
+/// The tests' records are older than any retention, and than each other by years.
+fn keep_everything(storage: &Storage) {
+    let configs = BTreeMap::from([
+        ("log.retention.ms".to_owned(), "-1".to_owned()),
+        ("log.roll.ms".to_owned(), i64::MAX.to_string()),
+    ]);
+    let (done, changed) = std::sync::mpsc::sync_channel(1);
+    let change = CatalogueChange::SetBrokerConfigs { configs };
+    storage.change_catalogue(change, Box::new(move |outcome| done.send(outcome).unwrap()));
+    changed.recv().unwrap().unwrap();
 }
 
 impl Drop for Running {
