@@ -153,6 +153,8 @@ impl Recovery<'_> {
         let (bases, before) = self.remove_deleted(entry, end)?;
         let first = bases.first().copied().unwrap_or(end.segment);
         let row = at(&self.dir.paths.map, map.log(id))?.and_then(|row| LogRow::decode(&row));
+        // A row that ends within a file that was deleted since says less than the files that are left.
+        let row = row.filter(|row| row.state.segment >= first);
         let mut full = Vec::new();
         let known = row.is_some();
         let mut current = false;

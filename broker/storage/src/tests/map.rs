@@ -2,7 +2,9 @@
 
 use wire::{Offset, TimestampMs};
 
-use super::support::{append, batch, create, open, partition, produced, read_all, transactional};
+use super::support::{
+    LONG, answer, append, batch, create, open, partition, produced, read_all, transactional,
+};
 use crate::{Isolation, Storage, codec::position, db::Map, log_state::Row};
 
 fn fill(storage: &Storage) -> Vec<crate::PartitionId> {
@@ -88,4 +90,48 @@ fn the_map_stays_within_a_bound_of_its_rows() {
     let rows = map.dump();
     drop(map);
     assert_eq!(Map::open(&dir.path().join("map")).unwrap().dump(), rows);
+}
+
+/// What is left, as bytes.
+fn read_from(storage: &Storage, id: crate::PartitionId) -> Vec<bytes::Bytes> {
+    let isolation = Isolation::ReadUncommitted;
+    let limit = crate::ReadLimit { max_bytes: 1 << 20, isolation, at_least_one_batch: true };
+    let read = storage.read(id, Offset(7), limit).unwrap();
+    read.slices.iter().map(|slice| slice.load().unwrap()).collect()
+}
+
+/// Found by a kill: what the map knew last lay within a file that was deleted since.
+#[test]
+fn a_map_that_ends_in_a_deleted_file_gives_way_to_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let topic = create(&storage, "t", 1, &[("segment.bytes", "300000")]);
+    let id = partition(topic, 0);
+    let write = |storage: &Storage, count: usize| {
+        for _ in 0..count {
+            append(storage, id, batch(1, &vec![7; 100_000], 0)).unwrap();
+        }
+    };
+    write(&storage, 1);
+    storage.shutdown();
+    drop(storage);
+    let (map, old) = (dir.path().join("map"), dir.path().join("old"));
+    std::fs::rename(&map, &old).unwrap();
+
+    let storage = open(dir.path());
+    write(&storage, 8);
+    let (done, told) = answer();
+    storage.delete_records(id, Some(Offset(7)), done);
+    assert_eq!(told.recv_timeout(LONG).unwrap(), Ok(Offset(7)));
+    storage.shutdown();
+    let live = storage.map_rows();
+    let records = read_from(&storage, id);
+    drop(storage);
+    std::fs::remove_dir_all(&map).unwrap();
+    std::fs::rename(&old, &map).unwrap();
+
+    let storage = open(dir.path());
+    assert_eq!(read_from(&storage, id), records);
+    assert_eq!(storage.map_rows(), live);
+    storage.shutdown();
 }
