@@ -11,8 +11,7 @@
 //! - Everything in the map can be deleted: it is built again from the logs.
 //! - Disk, clock, threads and randomness are reached through [`host::Host`] alone.
 //!
-//! Absent: more than one replica; a cache of
-//! records (the page cache is that); tokio.
+//! Absent: more than one replica; a cache of records (the page cache is that); tokio.
 //!
 //! The files are described in `docs/storage-format.md`.
 
