@@ -231,13 +231,12 @@ struct Samples {
 }
 
 impl Samples {
-    /// The samples of a moment; with one each, they take turns.
-    fn of(self, at: u64) -> std::ops::Range<u64> {
-        if !at.is_multiple_of(self.every) {
-            return 0..0;
-        }
-        let first = if self.each == 1 { at / self.every % 4 } else { 0 };
-        first..first + self.each
+    /// The samples of a moment; when there are fewer than there are ways to crash, these take turns.
+    fn of(self, at: u64) -> impl Iterator<Item = u64> {
+        const WAYS: u64 = 4;
+        let each = if at.is_multiple_of(self.every) { self.each } else { 0 };
+        let first = if each < WAYS { at / self.every } else { 0 };
+        (first..first + each).map(move |sample| if each < WAYS { sample % WAYS } else { sample })
     }
 }
 
