@@ -314,8 +314,9 @@ impl Run<'_> {
     /// Fault after fault; ends with a broker that runs, or a failure.
     fn faults(&mut self, power: &mut dyn Power) {
         let mut running = Stopwatch::start();
-        for round in 1..=self.plan.rounds {
-            let moment = self.moment(round);
+        let mut round = 0;
+        while let Some(moment) = self.next_moment(round + 1, power) {
+            round += 1;
             self.recorder.next_life(match moment {
                 Moment::Checkpointing | Moment::Sealing | Moment::Cleaning => RECORDS_TO_WAIT,
                 _ => RECORDS_PER_LIFE,
@@ -338,6 +339,22 @@ impl Run<'_> {
         }
         self.recorder.next_life(RECORDS_PER_LIFE);
         self.wait_ready();
+    }
+
+    /// When to strike in this round, or `None` at the end: after as many rounds as were asked for, and up to as many
+    /// again for what belongs to a run and has not come about in a short one.
+    fn next_moment(&mut self, round: u64, power: &dyn Power) -> Option<Moment> {
+        if round <= self.plan.rounds {
+            return Some(self.moment(round));
+        }
+        let missing = self.verdict.tally.missing();
+        let lacks = |situation: &str| missing.contains(&situation);
+        let moments =
+            [Moment::Checkpointing, Moment::Sealing, Moment::Cleaning, Moment::Committing];
+        let lacking = moments.into_iter().find(|moment| lacks(moment.name()));
+        let other = power.required().iter().any(|situation| lacks(situation));
+        let goes_on = round <= self.plan.rounds * 2 && (lacking.is_some() || other);
+        goes_on.then(|| lacking.unwrap_or_else(|| self.moment(round)))
     }
 
     fn moment(&mut self, round: u64) -> Moment {
