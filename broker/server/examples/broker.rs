@@ -14,15 +14,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let kafka = arguments.next().unwrap_or_else(|| "127.0.0.1:9092".to_owned()).parse()?;
     let data_dir = arguments.next().map_or_else(|| PathBuf::from("broker-data"), PathBuf::from);
-    let (storage, report) = Storage::open(
-        storage::Config {
-            data_dir,
-            journal_dir: None,
-            segment_bytes: 1 << 30,
-            journal_segment_bytes: 64 << 20,
-        },
-        Host::real(),
-    )?;
+    let (storage, report) = Storage::open(storage::Config::new(data_dir), Host::real())?;
     tracing::info!(?report, "storage opened");
     let config = Config {
         kafka,

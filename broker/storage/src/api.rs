@@ -22,6 +22,10 @@ pub struct Config {
     pub segment_bytes: u64,
     /// The size of a journal segment.
     pub journal_segment_bytes: u64,
+    /// How often the cleaner looks at the logs, so that space is back within seconds of becoming
+    /// free. Kafka's `log.retention.check.interval.ms` is five minutes, because it opens files to
+    /// know their age.
+    pub clean_every: Duration,
 }
 
 impl Config {
@@ -32,6 +36,7 @@ impl Config {
             journal_dir: None,
             segment_bytes: 1 << 30,
             journal_segment_bytes: 64 << 20,
+            clean_every: Duration::from_secs(2),
         }
     }
 }

@@ -37,12 +37,9 @@ pub(crate) use keys::MOST_KEYS;
 pub use status::CleanerStatus;
 pub(crate) use status::Cleaning;
 
-/// How often the logs are looked at: space is back within seconds of becoming free. Kafka's
-/// `log.retention.check.interval.ms` is five minutes, because it opens files to know their age.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The first look waits until a start is over, as Kafka's waits for
-/// `log.initial.task.delay.ms`.
-const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
+/// `log.initial.task.delay.ms`: so much longer than the others.
+const FIRST_LOOK_LATER: u32 = 3;
 /// What failed, on a full disk for example, is tried again after so long.
 const POSTPONED_FOR: Duration = Duration::from_mins(1);
 /// Compaction leaves so much of the disk to others.
@@ -61,10 +58,10 @@ pub(crate) struct Cleaner {
 /// Looks after the logs until told to stop.
 pub(crate) fn run(shared: &Shared) {
     let mut cleaner = Cleaner::new(MOST_KEYS);
-    let mut pause = FIRST_LOOK_AFTER;
+    let mut pause = shared.clean_every * FIRST_LOOK_LATER;
     while shared.cleaning.wait(pause) && !shared.has_ended() {
         cleaner.step(shared);
-        pause = LOOK_EVERY;
+        pause = shared.clean_every;
     }
 }
 
@@ -98,7 +95,7 @@ impl Cleaner {
                     self.damaged.insert(candidate.partition.id);
                 }
             }
-            if shared.host.clock.monotonic().saturating_sub(began) > LOOK_EVERY {
+            if shared.host.clock.monotonic().saturating_sub(began) > shared.clean_every {
                 return;
             }
         }

@@ -78,6 +78,7 @@ pub(crate) fn open(
         data_id: dir.data_id,
         leader_epoch: recovered.origin.leader_epoch,
         default_segment_bytes: config.segment_bytes,
+        clean_every: config.clean_every,
         ring_files,
         segments,
         queue: Queue::default(),

@@ -8,6 +8,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) data_id: Uuid,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) default_segment_bytes: u64,
+    pub(crate) clean_every: Duration,
     pub(crate) ring_files: RingFiles,
     pub(crate) segments: Arc<Segments>,
     pub(crate) queue: Queue,

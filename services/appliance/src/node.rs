@@ -15,9 +15,6 @@ use crate::{Failure, key};
 /// Topics, groups and transactional ids that begin so belong to the services.
 const CLOSED_PREFIXES: &[&str] = &["__auth.", "__task.", "__notification."];
 
-/// The size of a segment of the journal.
-const JOURNAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-
 /// A recovery that took longer is worth a sentence.
 const LONG_RECOVERY: Duration = Duration::from_millis(500);
 
@@ -89,28 +86,31 @@ impl Node {
 /// What the configuration says of the storage.
 pub(crate) fn storage_config(settings: &Settings) -> storage::Config {
     let journal = &settings.storage.journal_dir;
+    let shipped = storage::Config::new(settings.data_dir.clone());
     storage::Config {
-        data_dir: settings.data_dir.clone(),
         journal_dir: if journal.as_os_str().is_empty() {
             None
         } else {
             Some(PathBuf::from(journal))
         },
         segment_bytes: settings.storage.segment_bytes,
-        journal_segment_bytes: journal_segment_bytes(),
+        journal_segment_bytes: wish("OTTLA_JOURNAL_SEGMENT_BYTES")
+            .unwrap_or(shipped.journal_segment_bytes),
+        clean_every: wish("OTTLA_CLEAN_EVERY_MS")
+            .map_or(shipped.clean_every, Duration::from_millis),
+        ..shipped
     }
 }
 
 #[cfg(not(feature = "failpoints"))]
-fn journal_segment_bytes() -> u64 {
-    JOURNAL_SEGMENT_BYTES
+const fn wish(_variable: &str) -> Option<u64> {
+    None
 }
 
-/// A test may make it small, so that the journal goes round within seconds.
+/// A test may have the journal go round, and compaction happen, within seconds.
 #[cfg(feature = "failpoints")]
-fn journal_segment_bytes() -> u64 {
-    let wish = std::env::var("OTTLA_JOURNAL_SEGMENT_BYTES").ok();
-    wish.and_then(|bytes| bytes.parse().ok()).unwrap_or(JOURNAL_SEGMENT_BYTES)
+fn wish(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 fn broker_config(settings: &Settings, service_key: &str) -> server::Config {

@@ -10,12 +10,7 @@ use crate::context::Broker;
 const GROUP: &str = "group";
 
 async fn start(directory: &TempDir, tasks: &mut Tasks, stop: &CancellationToken) -> Coordinator {
-    let config = storage::Config {
-        data_dir: directory.path().join("data"),
-        journal_dir: None,
-        segment_bytes: 1 << 30,
-        journal_segment_bytes: 64 << 20,
-    };
+    let config = storage::Config::new(directory.path().join("data"));
     let (storage, _) = Storage::open(config, Host::real()).unwrap();
     let settings = Settings {
         groups: groups::Config::default(),

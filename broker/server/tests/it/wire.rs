@@ -53,12 +53,7 @@ impl House {
 }
 
 async fn open(directory: &TempDir) -> (Broker, Storage) {
-    let config = storage::Config {
-        data_dir: directory.path().join("data"),
-        journal_dir: None,
-        segment_bytes: 1 << 30,
-        journal_segment_bytes: 64 << 20,
-    };
+    let config = storage::Config::new(directory.path().join("data"));
     let (storage, _) = Storage::open(config, Host::real()).unwrap();
     let config = Config {
         kafka: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -36,10 +36,8 @@ impl Running {
     fn open(config: Config, prepare: impl FnOnce(&Storage)) -> Self {
         let data = TempDir::new().unwrap();
         let config_of_storage = storage::Config {
-            data_dir: data.path().to_path_buf(),
-            journal_dir: None,
-            segment_bytes: 1 << 30,
             journal_segment_bytes: 8 << 20,
+            ..storage::Config::new(data.path().to_path_buf())
         };
         let (storage, _) = Storage::open(config_of_storage, Host::real()).unwrap();
         prepare(&storage);

@@ -149,10 +149,9 @@ impl World {
 
     pub(in crate::tests) fn start(&mut self) -> Result<(), OpenError> {
         let config = Config {
-            data_dir: PathBuf::from("/data"),
-            journal_dir: None,
             segment_bytes: self.sizes.segment_bytes,
             journal_segment_bytes: self.sizes.journal_segment_bytes,
+            ..Config::new(PathBuf::from("/data"))
         };
         let writer = LogWriter::inline(Arc::clone(&self.host.disk));
         self.engine = None;
