@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::disk::{Disk, Fuse, Mounted, ROOT, Sign};
+use crate::disk::{Disk, Fuse, Mirror, Mounted, ROOT, Sign};
 use crate::history::Fault;
 use crate::load::Recorder;
 use crate::random::Random;
-use crate::rounds::Power;
+use crate::rounds::{Power, usual_moment};
 use crate::subject::Subject;
 use crate::tally::Tally;
 use crate::time::{Stopwatch, eventually, pause};
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const OPERATIONS_OF_A_START: u64 = 150;
 /// Answers that were on their way have arrived when none came for so long.
 const QUIET: Duration = Duration::from_millis(5);
+/// How long a sync takes on a disk that is slow.
+const SLOW: Duration = Duration::from_millis(10);
 /// The directory on the disk that is the broker's.
 const DATA: &str = "data";
 
@@ -31,6 +33,11 @@ const REQUIRED: &[&str] = &[
     "cuts that tore the journal",
     "cuts with a checkpoint half written",
     "torn tails cut by a recovery",
+    "cuts after which lost parts of the journal came back",
+    "faults while syncing the journal",
+    "faults while the journal goes on in another segment",
+    "faults soon after a start, with a lost cycle that comes back",
+    "failures of the disk that ended the process",
 ];
 
 #[derive(Debug)]
@@ -54,10 +61,15 @@ impl Cut {
     /// The power goes at the next operation that the fuse waits for; `false` if none came.
     fn blow(&mut self, sign: Sign, operations: u64) -> bool {
         let after = self.random.below(operations);
-        self.mounted.disk().arm(Some(Fuse::new(sign, after)));
+        self.burn(Fuse::new(sign, after), |disk| !disk.has_power)
+    }
+
+    /// Without power in any case; `false` if what the fuse waits for did not come.
+    fn burn(&mut self, fuse: Fuse, is_over: impl Fn(&Disk) -> bool) -> bool {
+        self.mounted.disk().arm(Some(fuse));
         let waiting = Stopwatch::start();
         while waiting.elapsed() < PATIENCE {
-            if !self.mounted.disk().has_power {
+            if is_over(&self.mounted.disk()) {
                 return true;
             }
             pause(Duration::from_micros(100));
@@ -66,17 +78,39 @@ impl Cut {
         false
     }
 
+    /// One operation fails, and the process has to end for that reason. What else was not synced is lost or not.
+    fn fail(&mut self, sign: Sign, subject: &mut Subject) -> Result<bool, String> {
+        if !self.burn(Fuse::failure(sign), |disk| disk.has_failed) {
+            return Ok(false);
+        }
+        eventually("the process to end after a failure of its disk", || {
+            subject.has_ended().then_some(())
+        });
+        let last = subject.last_words().unwrap_or_default();
+        if !last.contains("os error 5") {
+            return Err(format!(
+                "the disk failed ({sign:?}), and the process ended saying: {last}"
+            ));
+        }
+        Ok(true)
+    }
+
     /// What is on the disk when the power is back.
-    fn reboot(&mut self, tally: &mut Tally) {
+    fn reboot(&mut self, mirror: Mirror, tally: &mut Tally) {
         let mounted = &mut self.mounted;
         eventually("the disk to be unmounted", || mounted.unmount().ok());
-        let loss = mounted.disk().cut(&mut self.random);
+        let loss = mounted.disk().cut(mirror, &mut self.random);
         tally.count_if("cuts that took changes of files", loss.files > 0);
         tally.count_if("cuts that took names", loss.names > 0);
         tally.count_if("cuts that tore a file", loss.torn_files > 0);
         tally.count_if("cuts with a cycle not synced", loss.unsynced_journal > 0);
         tally.count_if("cuts that tore the journal", loss.torn_journal > 0);
         tally.count_if("cuts with a checkpoint half written", loss.unsynced_checkpoint > 0);
+        let came_back = loss.resurfaced > 0;
+        tally.count_if("cuts after which lost parts of the journal came back", came_back);
+        let slow = self.random.one_in(3);
+        tally.count_if("lives on a slow disk", slow);
+        mounted.disk().sync_takes = if slow { SLOW } else { Duration::ZERO };
         mounted.mount().unwrap();
     }
 }
@@ -99,22 +133,51 @@ impl Power for Cut {
         eventually("the disk to be unmounted", || mounted.unmount().ok());
     }
 
+    /// The usual ones, and those that only a disk brings about.
+    fn moment(&self, round: u64, random: &mut Random) -> Moment {
+        match round % 14 {
+            10 => Moment::Syncing(random.below(200)),
+            11 => Moment::Failing(random.below(200)),
+            12 => Moment::Turning,
+            13 => Moment::Resurfacing(1 + random.below(20)),
+            usual => usual_moment(usual, random),
+        }
+    }
+
     fn strike(
         &mut self,
         subject: &mut Subject,
         moment: Moment,
         recorder: &Recorder,
         tally: &mut Tally,
-    ) {
+    ) -> Result<(), String> {
         let came = match moment {
-            Moment::Acks(_) | Moment::Committing => {
+            Moment::Acks(_) | Moment::Committing(_) => {
                 let came = wait_for(moment, subject.data_dir(), recorder);
                 self.blow(Sign::Anything, 40) && came
             }
+            Moment::Syncing(_) => {
+                let came = wait_for(moment, subject.data_dir(), recorder);
+                self.blow(Sign::Sync, 1) && came
+            }
+            Moment::Failing(_) => {
+                let came = wait_for(moment, subject.data_dir(), recorder);
+                let signs = [Sign::Sync, Sign::Checkpoint, Sign::Seal, Sign::Turn];
+                let sign = signs[usize::try_from(self.random.below(4)).unwrap()];
+                self.fail(sign, subject)? && came
+            }
+            Moment::Resurfacing(_) => {
+                let came = wait_for(moment, subject.data_dir(), recorder);
+                self.mounted.disk().has_power = false;
+                came
+            }
+            Moment::Turning => self.blow(Sign::Turn, 1),
             Moment::Starting(_) => self.blow(Sign::Anything, OPERATIONS_OF_A_START),
             Moment::Checkpointing => self.blow(Sign::Checkpoint, 8),
             Moment::Sealing => self.blow(Sign::Seal, 8),
             Moment::Cleaning => self.blow(Sign::Clean, 8),
+            Moment::Compacting => self.blow(Sign::Compact, 8),
+            Moment::Swapping => self.blow(Sign::Swap, 8),
         };
         subject.kill();
         let mut acks = recorder.acks();
@@ -124,6 +187,14 @@ impl Power for Cut {
             (before == acks).then_some(())
         });
         tally.count(if came { moment.name() } else { "faults of which the moment did not come" });
-        self.reboot(tally);
+        self.reboot(
+            match moment {
+                Moment::Turning => Mirror::Hides,
+                Moment::Resurfacing(_) => Mirror::Shows,
+                _ => Mirror::Chance,
+            },
+            tally,
+        );
+        Ok(())
     }
 }

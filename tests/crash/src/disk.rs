@@ -1,13 +1,15 @@
 //! A disk in memory that knows what was synced. When the power goes, of the rest it keeps what chance wants: nothing, all,
 //! older changes only, or here a page and there half a page. Names are changes of their directory, and are lost
 //! likewise: a file that was synced is gone if its directory was not. The journal lies on a mirror whose halves may
-//! differ in what was not synced: what one boot did not find, a later one may.
+//! differ in what was not synced: what one boot did not find, a later one may. A disk may also fail once without losing
+//! its power, and be slow.
 
 mod file;
 mod mount;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::time::Duration;
 
 pub(crate) use mount::Mounted;
 
@@ -19,6 +21,9 @@ pub(crate) type Node = u64;
 
 pub(crate) const ROOT: Node = 1;
 
+/// Where a segment of the journal has its first cycle.
+const FIRST_CYCLE: u64 = 4096;
+
 /// What a fault waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
@@ -27,22 +32,48 @@ pub(crate) enum Sign {
     Checkpoint,
     /// A log goes on in a new file, or what is known about a full one is written beside it.
     Seal,
-    /// A file of a log goes or is replaced.
+    /// A file of a log goes.
     Clean,
+    /// Compaction writes a file anew.
+    Compact,
+    /// What compaction wrote takes the place of a log's file.
+    Swap,
+    /// The journal is synced.
+    Sync,
+    /// The journal is synced, and what is synced is the first cycle in one of its segments.
+    Turn,
 }
 
-/// The power goes so many operations after the sign.
+/// What comes so many operations after the sign.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fuse {
     sign: Sign,
     after: u64,
     lit: bool,
+    fails: bool,
 }
 
 impl Fuse {
+    /// The power goes.
     pub(crate) fn new(sign: Sign, after: u64) -> Self {
-        Self { sign, after, lit: sign == Sign::Anything }
+        Self { sign, after, lit: sign == Sign::Anything, fails: false }
     }
+
+    /// The operation that gives the sign fails, and no other.
+    pub(crate) fn failure(sign: Sign) -> Self {
+        Self { fails: true, ..Self::new(sign, 0) }
+    }
+}
+
+/// What a power cut does to the journal's mirror.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mirror {
+    #[default]
+    Chance,
+    /// Nothing that was not synced is there at the next boot.
+    Hides,
+    /// All that was ever lost is there again.
+    Shows,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +129,8 @@ pub(crate) struct Loss {
     pub(crate) unsynced_journal: u64,
     pub(crate) torn_journal: u64,
     pub(crate) unsynced_checkpoint: u64,
+    /// Segments of the journal in which something came back that had been lost.
+    pub(crate) resurfaced: u64,
 }
 
 #[derive(Debug)]
@@ -107,33 +140,60 @@ pub(crate) struct Disk {
     fuse: Option<Fuse>,
     /// Without power nothing changes any more.
     pub(crate) has_power: bool,
+    /// An operation failed as it was told to.
+    pub(crate) has_failed: bool,
+    /// How long a sync takes, but for the journal's.
+    pub(crate) sync_takes: Duration,
 }
 
 impl Disk {
     pub(crate) fn new() -> Self {
         let root = Entry { name: OsString::new(), kind: Kind::Directory(Directory::default()) };
         let nodes = BTreeMap::from([(ROOT, root)]);
-        Self { nodes, next: ROOT + 1, fuse: None, has_power: true }
+        Self {
+            nodes,
+            next: ROOT + 1,
+            fuse: None,
+            has_power: true,
+            has_failed: false,
+            sync_takes: Duration::ZERO,
+        }
     }
 
     pub(crate) fn arm(&mut self, fuse: Option<Fuse>) {
         self.fuse = fuse;
     }
 
-    /// Everything that changes the disk passes here; `false` if the power is gone, and then it must not happen.
+    /// Everything that changes the disk passes here; `false` if the power is gone or the disk fails, and then it must
+    /// not happen.
     fn pass(&mut self, sign: Sign) -> bool {
-        if let Some(fuse) = &mut self.fuse {
-            fuse.lit |= fuse.sign == sign;
-            if fuse.lit {
-                if fuse.after == 0 {
-                    self.has_power = false;
-                    self.fuse = None;
-                } else {
-                    fuse.after -= 1;
-                }
-            }
+        let Some(fuse) = &mut self.fuse else { return self.has_power };
+        fuse.lit |= fuse.sign == sign || fuse.sign == Sign::Sync && sign == Sign::Turn;
+        if !fuse.lit {
+            return self.has_power;
         }
-        self.has_power
+        if fuse.after > 0 {
+            fuse.after -= 1;
+            return self.has_power;
+        }
+        if fuse.fails {
+            self.has_failed = true;
+        } else {
+            self.has_power = false;
+        }
+        self.fuse = None;
+        false
+    }
+
+    /// What a sync of this file tells.
+    fn sign_of_sync(&mut self, node: Node, otherwise: Sign) -> Sign {
+        let is_journal =
+            self.nodes.get(&node).is_some_and(|entry| is_journal(&entry.name.to_string_lossy()));
+        match self.file(node).filter(|_| is_journal) {
+            Some(file) if file.has_unsynced_bytes_at(FIRST_CYCLE) => Sign::Turn,
+            Some(_) => Sign::Sync,
+            None => otherwise,
+        }
     }
 
     fn directory(&mut self, node: Node) -> Option<&mut Directory> {
@@ -181,11 +241,13 @@ impl Disk {
 
     /// The power is gone and comes back: what was not synced is partly lost. The directories below the root are given new
     /// numbers, as after a boot.
-    pub(crate) fn cut(&mut self, random: &mut Random) -> Loss {
+    pub(crate) fn cut(&mut self, mirror: Mirror, random: &mut Random) -> Loss {
         let mut loss = Loss::default();
         for entry in self.nodes.values_mut() {
             match &mut entry.kind {
-                Kind::File(file) => cut_file(&entry.name, file, random, &mut loss),
+                Kind::File(file) => {
+                    cut_file((&entry.name, file), mirror, random, &mut loss);
+                }
                 Kind::Directory(directory) => {
                     let count = u64::try_from(directory.unsynced.len()).unwrap();
                     let kept = random.below(count + 1);
@@ -199,7 +261,7 @@ impl Disk {
         self.forget_unreachable();
         self.renumber();
         self.fuse = None;
-        self.has_power = true;
+        (self.has_power, self.has_failed) = (true, false);
         loss
     }
 
@@ -231,16 +293,26 @@ impl Disk {
     }
 }
 
-fn cut_file(name: &OsStr, file: &mut File, random: &mut Random, taken: &mut Loss) {
+fn is_journal(name: &str) -> bool {
+    name.starts_with("segment-")
+}
+
+fn cut_file(
+    (name, file): (&OsStr, &mut File),
+    mirror: Mirror,
+    random: &mut Random,
+    taken: &mut Loss,
+) {
     let name = name.to_string_lossy();
-    let (journal, checkpoint) = (name.starts_with("segment-"), name.starts_with("checkpoint-"));
-    if journal && random.one_in(2) {
-        file.surface();
+    let (journal, checkpoint) = (is_journal(&name), name.starts_with("checkpoint-"));
+    if journal && (mirror == Mirror::Shows || mirror == Mirror::Chance && random.one_in(2)) {
+        taken.resurfaced += u64::from(file.surface());
     }
     if !file.has_unsynced() {
         return;
     }
     let mercy = match random.below(5) {
+        _ if journal && mirror == Mirror::Hides => Mercy::Nothing,
         0 => Mercy::Nothing,
         1 => Mercy::Everything,
         2 => Mercy::Scattered,
@@ -261,7 +333,7 @@ fn cut_file(name: &OsStr, file: &mut File, random: &mut Random, taken: &mut Loss
 mod tests {
     use std::ffi::OsStr;
 
-    use super::{Directory, Disk, File, Fuse, Kind, ROOT, Sign};
+    use super::{Directory, Disk, FIRST_CYCLE, File, Fuse, Kind, Mirror, ROOT, Sign};
     use crate::random::Random;
 
     #[test]
@@ -275,7 +347,7 @@ mod tests {
             let unsynced = OsStr::new("not");
             let node = disk.add(ROOT, unsynced, Kind::File(File::default())).unwrap();
             disk.sync(node);
-            disk.cut(&mut Random::new(seed));
+            disk.cut(Mirror::Chance, &mut Random::new(seed));
             assert!(disk.find(ROOT, name).is_some());
             lost += u32::from(disk.find(ROOT, unsynced).is_none());
         }
@@ -290,7 +362,7 @@ mod tests {
         disk.sync(ROOT);
         disk.add(before, OsStr::new("below"), Kind::File(File::default())).unwrap();
         disk.sync(before);
-        disk.cut(&mut Random::new(1));
+        disk.cut(Mirror::Chance, &mut Random::new(1));
         let after = disk.find(ROOT, name).unwrap();
         assert_ne!(before, after);
         assert!(disk.find(after, OsStr::new("below")).is_some());
@@ -303,5 +375,34 @@ mod tests {
         assert!(disk.pass(Sign::Anything) && disk.pass(Sign::Checkpoint));
         assert!(disk.pass(Sign::Seal));
         assert!(!disk.pass(Sign::Anything) && !disk.has_power);
+    }
+
+    #[test]
+    fn one_operation_fails_and_the_power_stays() {
+        let mut disk = Disk::new();
+        disk.arm(Some(Fuse::failure(Sign::Sync)));
+        assert!(disk.pass(Sign::Anything));
+        assert!(!disk.pass(Sign::Sync));
+        assert!(disk.pass(Sign::Sync) && disk.has_power && disk.has_failed);
+    }
+
+    #[test]
+    fn a_lost_first_cycle_comes_back_when_the_mirror_shows_it() {
+        let mut disk = Disk::new();
+        let node = disk.add(ROOT, OsStr::new("segment-0"), Kind::File(File::default())).unwrap();
+        disk.file(node).unwrap().write(0, &[0; 12_288]);
+        assert_eq!(disk.sign_of_sync(node, Sign::Anything), Sign::Sync, "zeroes are no cycle");
+        disk.sync(node);
+        disk.sync(ROOT);
+        disk.file(node).unwrap().write(FIRST_CYCLE, &[1; 4096]);
+        assert_eq!(disk.sign_of_sync(node, Sign::Anything), Sign::Turn);
+        let first = |disk: &mut Disk| {
+            let node = disk.find(ROOT, OsStr::new("segment-0")).unwrap();
+            disk.file(node).unwrap().read(FIRST_CYCLE, 1)
+        };
+        disk.cut(Mirror::Hides, &mut Random::new(1));
+        assert_eq!(first(&mut disk), [0]);
+        assert_eq!(disk.cut(Mirror::Shows, &mut Random::new(1)).resurfaced, 1);
+        assert_eq!(first(&mut disk), [1]);
     }
 }

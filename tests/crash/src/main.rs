@@ -17,6 +17,7 @@ mod rounds;
 mod subject;
 mod tally;
 mod time;
+mod topics;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cuts::Cut;
 use crate::load::External;
-use crate::rounds::{Kill, Plan, Verdict};
+use crate::rounds::{Focus, Kill, Plan, Verdict};
 
 /// Violations shown; a broken broker has thousands.
 const SHOWN: usize = 20;
@@ -73,6 +74,9 @@ struct Options {
     /// The way in which the broker is broken on purpose.
     #[arg(long)]
     mutant: Option<String>,
+    /// No other faults than these.
+    #[arg(long)]
+    focus: Option<Focus>,
 }
 
 fn main() -> ExitCode {
@@ -114,9 +118,11 @@ fn plan(options: &Options) -> Plan {
     let directory = directory.canonicalize().unwrap();
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut externals: Vec<External> = Vec::new();
-    externals.extend(options.java.iter().map(|libs| rounds::java(&repository, libs)));
-    externals.extend(options.go.then(|| rounds::go(&repository, &directory)));
-    let mut environment = vec![("OTTLA_JOURNAL_SEGMENT_BYTES".to_owned(), (1 << 20).to_string())];
+    externals.extend(options.java.iter().map(|libs| topics::java(&repository, libs)));
+    externals.extend(options.go.then(|| topics::go(&repository, &directory)));
+    let small = [("OTTLA_JOURNAL_SEGMENT_BYTES", 1 << 20), ("OTTLA_CLEAN_EVERY_MS", 20)];
+    let mut environment: Vec<(String, String)> =
+        small.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
     environment.extend(options.mutant.iter().map(|name| ("OTTLA_MUTANT".to_owned(), name.clone())));
     Plan {
         rounds: options.rounds,
@@ -125,6 +131,7 @@ fn plan(options: &Options) -> Plan {
         directory,
         environment,
         externals,
+        focus: options.focus,
     }
 }
 

@@ -1,20 +1,19 @@
 //! One run: a broker under load, fault after fault, and at the end the history is judged.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-
-use crate::history::{Acks, Cleanup, Fault, History, Isolation, Outcome, Topic, Violation, check};
-use crate::load::{self, External, Producer, Recorder};
+use crate::history::{Cleanup, Fault, History, Isolation, Outcome, Violation, check};
+use crate::load::{self, External, Recorder};
 use crate::random::Random;
 use crate::subject::{Setup, Subject};
 use crate::tally::Tally;
 use crate::time::{Stopwatch, eventually};
+use crate::topics::{
+    ALL, DELETED, IDEMPOTENT, PRODUCERS, TOPICS, TRANSACTIONAL, create_topics, topics,
+};
 use crate::watch::{Moment, wait_for};
 
 /// How many records each producer may send per life.
@@ -24,96 +23,6 @@ const RECORDS_TO_WAIT: u64 = 1_000;
 /// Progress is shown so often.
 const SHOWN_EVERY: u64 = 20;
 
-const LEADER: usize = 0;
-const ALL: usize = 1;
-const IDEMPOTENT: usize = 2;
-const TRANSACTIONAL: usize = 3;
-const DELETED: usize = 4;
-const COMPACTED: usize = 5;
-const JAVA_IDEMPOTENT: usize = 6;
-const JAVA_TRANSACTIONAL: usize = 7;
-const GO: usize = 8;
-
-/// A topic and the settings that bring its cleanup about.
-struct Wanted {
-    name: &'static str,
-    /// What the tally calls its records.
-    acknowledged: &'static str,
-    partitions: i32,
-    cleanup: Cleanup,
-    settings: &'static [(&'static str, &'static str)],
-}
-
-const fn kept(name: &'static str, acknowledged: &'static str, partitions: i32) -> Wanted {
-    Wanted { name, acknowledged, partitions, cleanup: Cleanup::Never, settings: &[] }
-}
-
-/// In the order of the constants above. Different counts of partitions, so that not all logs go on in a new file at once.
-const TOPICS: [Wanted; 9] = [
-    kept("crash-leader", "records acknowledged: acks=1", 2),
-    kept("crash-all", "records acknowledged: acks=all", 3),
-    kept("crash-idempotent", "records acknowledged: idempotent", 1),
-    kept("crash-transactional", "records acknowledged: transactional", 2),
-    Wanted {
-        name: "crash-deleted",
-        acknowledged: "records acknowledged: on a log that is deleted from",
-        partitions: 1,
-        cleanup: Cleanup::Delete,
-        settings: &[("retention.bytes", "4194304")],
-    },
-    Wanted {
-        name: "crash-compacted",
-        acknowledged: "records acknowledged: on a compacted log",
-        partitions: 1,
-        cleanup: Cleanup::Compact,
-        settings: &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.1")],
-    },
-    kept("crash-java-idempotent", "records acknowledged: Java, idempotent", 2),
-    kept("crash-java-transactional", "records acknowledged: Java, transactional", 2),
-    kept("crash-go", "records acknowledged: kafka-go, acks=all", 2),
-];
-
-const PRODUCERS: &[Producer] = &[
-    Producer { number: 1, topic: LEADER, acks: Acks::Leader, idempotent: false },
-    Producer { number: 2, topic: ALL, acks: Acks::All, idempotent: false },
-    Producer { number: 3, topic: IDEMPOTENT, acks: Acks::All, idempotent: true },
-    Producer { number: 4, topic: TRANSACTIONAL, acks: Acks::All, idempotent: true },
-    Producer { number: 10, topic: TRANSACTIONAL, acks: Acks::All, idempotent: true },
-    Producer { number: 11, topic: TRANSACTIONAL, acks: Acks::All, idempotent: true },
-    Producer { number: 5, topic: DELETED, acks: Acks::All, idempotent: true },
-    Producer { number: 12, topic: DELETED, acks: Acks::All, idempotent: true },
-    Producer { number: 13, topic: DELETED, acks: Acks::All, idempotent: true },
-    Producer { number: 6, topic: COMPACTED, acks: Acks::All, idempotent: true },
-];
-
-/// Producers of Apache Kafka's Java client, from the jars at `libs`.
-pub(crate) fn java(repository: &Path, libs: &Path) -> External {
-    let class_path = format!("{}/*", libs.display());
-    let words = ["java", "-Xmx256m", "-cp", &class_path, "tests/crash/clients/CrashProducers.java"];
-    External {
-        command: words.map(str::to_owned).to_vec(),
-        directory: repository.to_owned(),
-        producers: vec![
-            Producer { number: 7, topic: JAVA_IDEMPOTENT, acks: Acks::All, idempotent: true },
-            Producer { number: 8, topic: JAVA_TRANSACTIONAL, acks: Acks::All, idempotent: true },
-        ],
-    }
-}
-
-/// A producer of kafka-go, compiled into `directory` first.
-pub(crate) fn go(repository: &Path, directory: &Path) -> External {
-    let module = repository.join("tests/interop/kafka-go");
-    let program = directory.join("crash-go");
-    let mut build = Command::new("go");
-    build.args(["build", "-o"]).arg(&program).arg("./crash").current_dir(&module);
-    assert!(build.status().unwrap().success(), "go build");
-    External {
-        command: vec![program.display().to_string()],
-        directory: module,
-        producers: vec![Producer { number: 9, topic: GO, acks: Acks::All, idempotent: false }],
-    }
-}
-
 /// Situations of which a count of 0 fails the run.
 const REQUIRED: &[&str] = &[
     "faults under load",
@@ -122,6 +31,9 @@ const REQUIRED: &[&str] = &[
     "faults while sealing",
     "faults while ending a transaction",
     "faults while cleaning",
+    "faults while compacting",
+    "faults while swapping a compacted file",
+    "records compacted away",
     "recoveries from the journal",
     "transactions committed",
     "transactions aborted",
@@ -139,6 +51,29 @@ pub(crate) struct Plan {
     pub(crate) environment: Vec<(String, String)>,
     /// Clients in other languages.
     pub(crate) externals: Vec<External>,
+    /// No other faults than these.
+    pub(crate) focus: Option<Focus>,
+}
+
+/// Faults that a run may be about alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Focus {
+    Load,
+    Checkpointing,
+    Syncing,
+    Resurfacing,
+}
+
+impl Focus {
+    fn moment(self, round: u64, random: &mut Random) -> Moment {
+        match self {
+            Self::Load => Moment::Acks(random.below(600)),
+            Self::Checkpointing => Moment::Checkpointing,
+            Self::Syncing => Moment::Syncing(random.below(200)),
+            Self::Resurfacing if round % 2 == 1 => Moment::Turning,
+            Self::Resurfacing => Moment::Resurfacing(1 + random.below(20)),
+        }
+    }
 }
 
 /// What came of it.
@@ -167,16 +102,34 @@ pub(crate) trait Power {
     fn required(&self) -> &'static [&'static str] {
         &[]
     }
+    /// When to strike in this round.
+    fn moment(&self, round: u64, random: &mut Random) -> Moment {
+        usual_moment(round, random)
+    }
     /// Nothing of it stays behind.
     fn shut_down(&mut self) {}
-    /// Ends the process, and with it whatever the fault takes along.
+    /// Ends the process, and with it whatever the fault takes along; fails if the broker did what it must not.
     fn strike(
         &mut self,
         subject: &mut Subject,
         moment: Moment,
         recorder: &Recorder,
         tally: &mut Tally,
-    );
+    ) -> Result<(), String>;
+}
+
+/// What belongs to every run, in turn.
+pub(crate) fn usual_moment(round: u64, random: &mut Random) -> Moment {
+    match round % 10 {
+        1 => Moment::Starting(random.below(20_000)),
+        2 | 7 => Moment::Committing(20 + random.below(80)),
+        3 => Moment::Checkpointing,
+        4 => Moment::Compacting,
+        5 => Moment::Sealing,
+        6 => Moment::Swapping,
+        9 => Moment::Cleaning,
+        _ => Moment::Acks(random.below(600)),
+    }
 }
 
 /// SIGKILL, and nothing else.
@@ -194,7 +147,7 @@ impl Power for Kill {
         moment: Moment,
         recorder: &Recorder,
         tally: &mut Tally,
-    ) {
+    ) -> Result<(), String> {
         let happened = wait_for(moment, subject.data_dir(), recorder);
         subject.kill();
         tally.count(if happened {
@@ -202,6 +155,7 @@ impl Power for Kill {
         } else {
             "faults of which the moment did not come"
         });
+        Ok(())
     }
 }
 
@@ -238,15 +192,10 @@ pub(crate) fn run(plan: &Plan, power: &mut dyn Power) -> Verdict {
     let brokers = run.subject.brokers();
     thread::scope(|scope| {
         let (producers, recorder) = start_loads(scope, &brokers, plan, &run.recorder);
-        run.wait_for_everyone();
-        run.faults(power);
-        if run.verdict.failures.is_empty() {
-            run.recorder.stop_producers();
-            for producer in producers {
-                if producer.join().is_err() {
-                    run.verdict.failures.push("a producer gave up".to_owned());
-                }
-            }
+        // A panic, too, has to end the run, not to wait for the clients.
+        let through = catch_unwind(AssertUnwindSafe(|| run.go_through(power, producers, &brokers)));
+        if through.is_err() {
+            run.verdict.failures.push("the harness gave up".to_owned());
         }
         if !run.verdict.failures.is_empty() {
             // Clients wait for ever for a broker that does not come back.
@@ -254,7 +203,6 @@ pub(crate) fn run(plan: &Plan, power: &mut dyn Power) -> Verdict {
             power.shut_down();
             std::process::exit(crate::finish(plan, &run.verdict).into());
         }
-        run.read_back(&brokers);
         recorder.stop_readers();
     });
     run.judge()
@@ -298,6 +246,36 @@ fn start_loads<'scope, 'env>(
 }
 
 impl Run<'_> {
+    /// All faults, then the last answers, then all that is there; or up to the first failure.
+    fn go_through(
+        &mut self,
+        power: &mut dyn Power,
+        producers: Vec<ScopedJoinHandle<'_, ()>>,
+        brokers: &str,
+    ) {
+        self.wait_for_everyone();
+        self.faults(power);
+        if !self.verdict.failures.is_empty() {
+            return;
+        }
+        let draining = Stopwatch::start();
+        self.recorder.stop_producers();
+        for producer in producers {
+            if producer.join().is_err() {
+                self.verdict.failures.push("a producer gave up".to_owned());
+                return;
+            }
+        }
+        let drained = draining.elapsed();
+        self.read_back(brokers);
+        let read_back = draining.elapsed().saturating_sub(drained);
+        eprintln!(
+            "the last answers took {:.1} s, reading all of it {:.1} s",
+            drained.as_secs_f64(),
+            read_back.as_secs_f64()
+        );
+    }
+
     /// No fault before every producer got a first answer: a virtual machine or compiler may be slow to start.
     fn wait_for_everyone(&mut self) {
         self.recorder.next_life(RECORDS_PER_LIFE);
@@ -318,13 +296,21 @@ impl Run<'_> {
         while let Some(moment) = self.next_moment(round + 1, power) {
             round += 1;
             self.recorder.next_life(match moment {
-                Moment::Checkpointing | Moment::Sealing | Moment::Cleaning => RECORDS_TO_WAIT,
+                Moment::Checkpointing
+                | Moment::Sealing
+                | Moment::Cleaning
+                | Moment::Compacting
+                | Moment::Swapping => RECORDS_TO_WAIT,
                 _ => RECORDS_PER_LIFE,
             });
             if !matches!(moment, Moment::Starting(_)) && !self.wait_ready() {
                 return;
             }
-            power.strike(&mut self.subject, moment, &self.recorder, &mut self.verdict.tally);
+            let (subject, tally) = (&mut self.subject, &mut self.verdict.tally);
+            if let Err(wrong) = power.strike(subject, moment, &self.recorder, tally) {
+                self.verdict.failures.push(wrong);
+                return;
+            }
             self.look_at_log();
             self.subject.launch();
             if round % SHOWN_EVERY == 0 {
@@ -345,34 +331,36 @@ impl Run<'_> {
     /// again for what belongs to a run and has not come about in a short one.
     fn next_moment(&mut self, round: u64, power: &dyn Power) -> Option<Moment> {
         if round <= self.plan.rounds {
-            return Some(self.moment(round));
+            return Some(match self.plan.focus {
+                Some(focus) => focus.moment(round, &mut self.random),
+                None => power.moment(round, &mut self.random),
+            });
+        }
+        if self.plan.focus.is_some() {
+            return None;
         }
         let missing = self.verdict.tally.missing();
         let lacks = |situation: &str| missing.contains(&situation);
-        let moments =
-            [Moment::Checkpointing, Moment::Sealing, Moment::Cleaning, Moment::Committing];
+        let moments = [
+            Moment::Checkpointing,
+            Moment::Sealing,
+            Moment::Cleaning,
+            Moment::Compacting,
+            Moment::Swapping,
+            Moment::Committing(0),
+        ];
         let lacking = moments.into_iter().find(|moment| lacks(moment.name()));
         let other = power.required().iter().any(|situation| lacks(situation));
         let goes_on = round <= self.plan.rounds * 2 && (lacking.is_some() || other);
-        goes_on.then(|| lacking.unwrap_or_else(|| self.moment(round)))
-    }
-
-    fn moment(&mut self, round: u64) -> Moment {
-        match round % 10 {
-            1 => Moment::Starting(self.random.below(20_000)),
-            3 | 8 => Moment::Checkpointing,
-            5 => Moment::Sealing,
-            9 => Moment::Cleaning,
-            7 => Moment::Committing,
-            _ => Moment::Acks(self.random.below(600)),
-        }
+        goes_on.then(|| lacking.unwrap_or_else(|| power.moment(round, &mut self.random)))
     }
 
     /// `false` if it ended instead, which it must not.
     fn wait_ready(&mut self) -> bool {
         let ready = self.subject.wait_ready_or_ended();
         if !ready {
-            self.verdict.failures.push(format!("does not start:\n{}", self.subject.tail()));
+            let why = self.subject.last_words().unwrap_or_default();
+            self.verdict.failures.push(format!("does not start: {why}\n{}", self.subject.tail()));
         }
         ready
     }
@@ -413,6 +401,7 @@ impl Run<'_> {
             tally.add("transactions of unknown outcome", of(Outcome::Unknown));
             let deleted = history.starts.values().sum::<i64>();
             tally.add("records deleted", u64::try_from(deleted).unwrap());
+            tally.add("records compacted away", compacted_away(&history));
             for ack in &history.acks {
                 if let Some(send) = history.sends.get(&ack.id) {
                     tally.count(TOPICS[send.slot.topic].acknowledged);
@@ -426,27 +415,13 @@ impl Run<'_> {
     }
 }
 
-fn topics() -> Vec<Topic> {
-    let topic = |wanted: &Wanted| Topic {
-        name: wanted.name.to_owned(),
-        partitions: wanted.partitions,
-        cleanup: wanted.cleanup,
-    };
-    TOPICS.iter().map(topic).collect()
-}
-
-fn create_topics(brokers: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    for wanted in TOPICS {
-        let one = TopicReplication::Fixed(1);
-        let mut new =
-            NewTopic::new(wanted.name, wanted.partitions, one).set("segment.bytes", "1048576");
-        for (key, value) in wanted.settings {
-            new = new.set(key, value);
-        }
-        let created = runtime.block_on(admin.create_topics([&new], &AdminOptions::new())).unwrap();
-        assert_eq!(created, [Ok(wanted.name.to_owned())]);
-    }
+/// Acknowledged records that a compacted log does not have any more.
+fn compacted_away(history: &History) -> u64 {
+    let gone = history.acks.iter().filter(|ack| {
+        let Some(send) = history.sends.get(&ack.id) else { return false };
+        let log = history.logs.get(&send.slot);
+        history.cleanup(send.slot) == Cleanup::Compact
+            && log.is_some_and(|log| !log.uncommitted.contains_key(&ack.offset))
+    });
+    u64::try_from(gone.count()).unwrap()
 }

@@ -121,6 +121,17 @@ impl Subject {
         String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
     }
 
+    /// The last that it logged as an error or said when it ended, of what nobody has looked at yet.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let mut text = String::new();
+        let mut file = File::open(&self.setup.log).ok()?;
+        file.seek(SeekFrom::Start(self.log_read)).ok()?;
+        file.read_to_string(&mut text).ok()?;
+        let is_word =
+            |line: &&str| line.starts_with("ottla: ") || line.contains("\"level\":\"ERROR\"");
+        text.lines().rfind(is_word).map(str::to_owned)
+    }
+
     pub(crate) fn tail(&self) -> String {
         let text = std::fs::read_to_string(&self.setup.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

@@ -1,7 +1,8 @@
 //! What the data directory looks like from outside while the broker runs, so that a kill meets what it is about.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +11,8 @@ use crate::time::{Stopwatch, pause};
 
 /// After so long the fault comes anyway.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// For transactions: librdkafka looks for its coordinator again half a second after a fault.
+const MORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The moment of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +27,21 @@ pub(crate) enum Moment {
     Sealing,
     /// A file of a log went or was replaced.
     Cleaning,
-    /// A client waits for the end of its transaction.
-    Committing,
+    /// A log's files are being written anew by compaction.
+    Compacting,
+    /// A file that compaction wrote takes the place of others.
+    Swapping,
+    /// The journal is synced, after so many more acknowledged records.
+    Syncing(u64),
+    /// A write or sync fails, after so many more acknowledged records; the power stays.
+    Failing(u64),
+    /// The first cycle in another segment of the journal is synced.
+    Turning,
+    /// In the next life after that, as soon as so many more records are acknowledged: what the journal lost then comes
+    /// back now.
+    Resurfacing(u64),
+    /// A client waits for the end of its transaction, after so many more records in transactions that ended.
+    Committing(u64),
 }
 
 impl Moment {
@@ -36,32 +52,68 @@ impl Moment {
             Self::Checkpointing => "faults while checkpointing",
             Self::Sealing => "faults while sealing",
             Self::Cleaning => "faults while cleaning",
-            Self::Committing => "faults while ending a transaction",
+            Self::Compacting => "faults while compacting",
+            Self::Swapping => "faults while swapping a compacted file",
+            Self::Syncing(_) => "faults while syncing the journal",
+            Self::Failing(_) => "failures of the disk that ended the process",
+            Self::Turning => "faults while the journal goes on in another segment",
+            Self::Resurfacing(_) => "faults soon after a start, with a lost cycle that comes back",
+            Self::Committing(_) => "faults while ending a transaction",
+        }
+    }
+
+    /// How long it is waited for.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Committing(_) | Self::Compacting | Self::Swapping => MORE_PATIENCE,
+            _ => PATIENCE,
         }
     }
 }
 
-/// Files by path, with what a change of each shows in.
+/// Length and time of a file.
+type Change = (u64, Option<SystemTime>);
+
+/// Files by path: the inode, and of checkpoints what a change shows in. Of the others nothing is asked that a directory
+/// does not say by itself, for they are many.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Sight(BTreeMap<PathBuf, (u64, Option<SystemTime>)>);
+struct Sight(BTreeMap<PathBuf, (u64, Option<Change>)>);
+
+impl Sight {
+    fn has_all_of(&self, other: &Self) -> bool {
+        other.0.keys().all(|path| self.0.contains_key(path))
+    }
+
+    /// Whether a file there is another one than before.
+    fn has_replaced(&self, before: &Self) -> bool {
+        let inode_before = |path| before.0.get(path).map(|(inode, ..)| *inode);
+        self.0.iter().any(|(path, (inode, ..))| inode_before(path).is_some_and(|had| had != *inode))
+    }
+}
 
 /// Waits until something of the kind happens; `false` if it does not.
 pub(crate) fn wait_for(moment: Moment, data_dir: &Path, recorder: &Recorder) -> bool {
-    let acks = recorder.acks();
-    let before = look(moment, data_dir);
+    let (acks, decided) = (recorder.acks(), recorder.decided_records());
+    let mut seen = look(moment, data_dir);
     let waiting = Stopwatch::start();
-    while waiting.elapsed() < PATIENCE {
+    while waiting.elapsed() < moment.patience() {
         let happened = match moment {
-            Moment::Acks(more) => recorder.acks() >= acks + more,
+            Moment::Acks(more)
+            | Moment::Syncing(more)
+            | Moment::Failing(more)
+            | Moment::Resurfacing(more) => recorder.acks() >= acks + more,
             Moment::Starting(after) => waiting.elapsed() >= Duration::from_micros(after),
-            Moment::Committing => recorder.is_ending(),
-            Moment::Checkpointing => look(moment, data_dir) != before,
-            Moment::Sealing => {
-                look(moment, data_dir).0.keys().any(|path| !before.0.contains_key(path))
+            Moment::Committing(more) => {
+                recorder.decided_records() >= decided + more && recorder.is_ending()
             }
-            Moment::Cleaning => {
-                let now = look(moment, data_dir);
-                before.0.keys().any(|path| !now.0.contains_key(path))
+            _ => {
+                let last = std::mem::replace(&mut seen, look(moment, data_dir));
+                match moment {
+                    Moment::Sealing | Moment::Compacting => !last.has_all_of(&seen),
+                    Moment::Cleaning => !seen.has_all_of(&last),
+                    Moment::Swapping => seen.has_replaced(&last),
+                    _ => seen != last,
+                }
             }
         };
         if happened {
@@ -75,12 +127,30 @@ pub(crate) fn wait_for(moment: Moment, data_dir: &Path, recorder: &Recorder) -> 
 fn look(moment: Moment, data_dir: &Path) -> Sight {
     let mut sight = Sight::default();
     match moment {
-        Moment::Acks(_) | Moment::Starting(_) | Moment::Committing => {}
-        Moment::Checkpointing => add(&mut sight, &data_dir.join("journal"), "checkpoint-"),
-        Moment::Sealing | Moment::Cleaning => {
-            for topic in names(&data_dir.join("topics")) {
-                for partition in names(&topic) {
-                    add(&mut sight, &partition, "");
+        Moment::Acks(_)
+        | Moment::Starting(_)
+        | Moment::Syncing(_)
+        | Moment::Failing(_)
+        | Moment::Turning
+        | Moment::Resurfacing(_)
+        | Moment::Committing(_) => {}
+        Moment::Checkpointing => {
+            for checkpoint in
+                named(&data_dir.join("journal"), |name| name.starts_with("checkpoint-"))
+            {
+                if let Ok(found) = checkpoint.metadata() {
+                    let change = (found.len(), found.modified().ok());
+                    sight.0.insert(checkpoint.path(), (checkpoint.ino(), Some(change)));
+                }
+            }
+        }
+        Moment::Sealing | Moment::Cleaning | Moment::Compacting | Moment::Swapping => {
+            let suffix = if moment == Moment::Compacting { ".cleaned" } else { ".log" };
+            for topic in named(&data_dir.join("topics"), |_| true) {
+                for partition in named(&topic.path(), |_| true) {
+                    for file in named(&partition.path(), |name| name.ends_with(suffix)) {
+                        sight.0.insert(file.path(), (file.ino(), None));
+                    }
                 }
             }
         }
@@ -88,19 +158,7 @@ fn look(moment: Moment, data_dir: &Path) -> Sight {
     sight
 }
 
-fn names(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
-}
-
-fn add(sight: &mut Sight, directory: &Path, prefix: &str) {
-    for path in names(directory) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.starts_with(prefix) {
-            continue;
-        }
-        if let Ok(found) = fs::metadata(&path) {
-            sight.0.insert(path, (found.len(), found.modified().ok()));
-        }
-    }
+fn named(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<DirEntry> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| is_wanted(&entry.file_name().to_string_lossy())).collect()
 }

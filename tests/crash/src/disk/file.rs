@@ -83,6 +83,16 @@ impl File {
         !self.unsynced.is_empty()
     }
 
+    /// Whether the page at a position was written since the last sync, with something that is not zeroes.
+    pub(super) fn has_unsynced_bytes_at(&self, position: u64) -> bool {
+        self.unsynced.iter().any(|change| match change {
+            Change::Page(index, page) => {
+                *index == position / PAGE_BYTES && page.iter().any(|byte| *byte != 0)
+            }
+            Change::Length(_) => false,
+        })
+    }
+
     pub(super) fn read(&self, position: u64, size: u64) -> Vec<u8> {
         let end = self.live.length.min(position.saturating_add(size));
         let mut bytes = vec![0; in_memory(end.saturating_sub(position))];
@@ -161,10 +171,15 @@ impl File {
         (lost, torn)
     }
 
-    /// At this boot the other half of the mirror is read.
-    pub(super) fn surface(&mut self) {
+    /// At this boot the other half of the mirror is read; whether that makes a difference.
+    pub(super) fn surface(&mut self) -> bool {
+        let differs = self
+            .ghosts
+            .iter()
+            .any(|(index, ghost)| self.synced.pages.get(index).is_none_or(|page| page != ghost));
         self.synced.pages.append(&mut self.ghosts);
         self.live = self.synced.clone();
+        differs
     }
 
     pub(super) fn has_no_mirror(&mut self) {

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
@@ -15,9 +16,12 @@ use fuser::{
 };
 
 use super::{Directory, Disk, File, Kind, Node, Sign};
+use crate::time::pause;
 
 /// Nobody but the kernel changes the disk, so what it knows stays true.
 const TTL: Duration = Duration::from_mins(1);
+/// The sync that the power cut meets is answered no sooner, if anybody is there by then.
+const LAST_SYNC_TAKES: Duration = Duration::from_millis(3);
 /// The size that the file system pretends to have.
 const BLOCKS: u64 = 1 << 24;
 const BLOCK_BYTES: u32 = 4096;
@@ -78,6 +82,8 @@ fn sign_of(name: &OsStr, is_write: bool, goes: bool) -> Sign {
     let is_log = Path::new(name.as_ref()).extension().is_some_and(|found| found == "log");
     if name.starts_with("checkpoint-") {
         Sign::Checkpoint
+    } else if name.ends_with(".cleaned") {
+        if is_write || !goes { Sign::Compact } else { Sign::Swap }
     } else if is_log && goes {
         Sign::Clean
     } else if (is_log && !is_write) || name.ends_with(".meta") {
@@ -141,6 +147,14 @@ fn remove(disk: &mut Disk, parent: Node, name: &OsStr) -> Result<(), Errno> {
     }
     disk.directory(parent).ok_or(Errno::ENOTDIR)?.change(vec![(name.to_owned(), None)]);
     Ok(())
+}
+
+/// Answers after a while, and others in between.
+fn later(after: Duration, answer: impl FnOnce() + Send + 'static) {
+    thread::spawn(move || {
+        pause(after);
+        answer();
+    });
 }
 
 fn finish(reply: ReplyEmpty, result: Result<(), Errno>) {
@@ -275,7 +289,7 @@ impl Filesystem for View {
         reply: ReplyEmpty,
     ) {
         let mut disk = self.disk();
-        if !disk.pass(sign_of(new_name, false, true)) {
+        if !disk.pass(sign_of(name, false, true)) {
             return reply.error(Errno::EIO);
         }
         finish(reply, rename(&mut disk, (parent.0, name), (new_parent.0, new_name)));
@@ -315,7 +329,11 @@ impl Filesystem for View {
         let had_power = disk.has_power;
         let sign = sign_of(&name_of(&disk, node.0), true, false);
         let passed = disk.pass(sign);
-        if had_power && let Some(file) = disk.file(node.0) {
+        let has_failed = had_power && !passed && disk.has_power;
+        if had_power
+            && !has_failed
+            && let Some(file) = disk.file(node.0)
+        {
             file.write(offset, bytes);
         }
         if passed {
@@ -335,11 +353,29 @@ impl Filesystem for View {
     ) {
         let mut disk = self.disk();
         let sign = sign_of(&name_of(&disk, node.0), true, false);
+        let sign = disk.sign_of_sync(node.0, sign);
+        let is_journal = matches!(sign, Sign::Sync | Sign::Turn);
         if !disk.pass(sign) {
-            return reply.error(Errno::EIO);
+            drop(disk);
+            // A sync takes its time, also one that fails; meanwhile others do what they do.
+            return later(LAST_SYNC_TAKES, move || reply.error(Errno::EIO));
         }
-        disk.sync(node.0);
-        reply.ok();
+        if is_journal || disk.sync_takes.is_zero() {
+            disk.sync(node.0);
+            return reply.ok();
+        }
+        let takes = disk.sync_takes;
+        drop(disk);
+        let disk = Arc::clone(&self.0);
+        later(takes, move || {
+            let mut disk = disk.lock().unwrap_or_else(PoisonError::into_inner);
+            if disk.has_power {
+                disk.sync(node.0);
+                reply.ok();
+            } else {
+                reply.error(Errno::EIO);
+            }
+        });
     }
 
     fn fsyncdir(

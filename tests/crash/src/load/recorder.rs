@@ -14,6 +14,8 @@ pub(crate) struct Recorder {
     acks: AtomicU64,
     /// How many records each producer may have sent by now; raised with every life, so that the history stays small.
     budget: AtomicU64,
+    /// How many records were in transactions that are committed or aborted, of librdkafka's.
+    decided: AtomicU64,
     /// How many transactions are being committed or aborted.
     ending: AtomicU64,
     stopping: AtomicBool,
@@ -27,6 +29,7 @@ impl Recorder {
             life: AtomicU32::new(0),
             acks: AtomicU64::new(0),
             budget: AtomicU64::new(0),
+            decided: AtomicU64::new(0),
             ending: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             stopping_readers: AtomicBool::new(false),
@@ -72,6 +75,15 @@ impl Recorder {
 
     pub(crate) fn transaction(&self, transaction: u64, outcome: Outcome) {
         self.history().transactions.insert(transaction, outcome);
+    }
+
+    /// So many more records are in a transaction that is committed or aborted.
+    pub(crate) fn decided(&self, records: u64) {
+        self.decided.fetch_add(records, Ordering::AcqRel);
+    }
+
+    pub(crate) fn decided_records(&self) -> u64 {
+        self.decided.load(Ordering::Acquire)
     }
 
     /// Around a client's commit or abort.

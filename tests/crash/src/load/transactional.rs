@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 
 use super::plain::Deliveries;
 use super::{Producer, Recorder, producer, value::value_of};
 use crate::history::{Acks, Outcome, PRODUCER_SHIFT, Send, Slot, Topic};
 use crate::random::Random;
-use crate::time::{DEADLINE, Stopwatch};
+use crate::time::{DEADLINE, Stopwatch, pause};
 
 /// Tries that take longer leave the outcome unknown.
 const TRY: Duration = Duration::from_secs(5);
@@ -20,7 +20,8 @@ struct Transactions<'a> {
     load: &'a Producer,
     topic: Topic,
     recorder: &'a Arc<Recorder>,
-    client: BaseProducer<Deliveries>,
+    /// Its thread serves what the broker answered, also while a commit or abort waits for that.
+    client: ThreadedProducer<Deliveries>,
     random: Random,
     sent: u64,
     count: u64,
@@ -43,16 +44,20 @@ pub(crate) fn produce_transactions(brokers: &str, load: &Producer, recorder: &Ar
         if recorder.may_send(transactions.sent) {
             transactions.run_one();
         } else {
-            transactions.client.poll(Duration::from_millis(2));
+            pause(Duration::from_millis(2));
         }
     }
 }
 
 /// A producer that has fenced its predecessor: whatever that had open is aborted.
-fn create(brokers: &str, load: &Producer, recorder: &Arc<Recorder>) -> BaseProducer<Deliveries> {
+fn create(
+    brokers: &str,
+    load: &Producer,
+    recorder: &Arc<Recorder>,
+) -> ThreadedProducer<Deliveries> {
     let waiting = Stopwatch::start();
     loop {
-        let client: BaseProducer<Deliveries> = producer(brokers, Acks::All)
+        let client: ThreadedProducer<Deliveries> = producer(brokers, Acks::All)
             .set("transactional.id", format!("crash-{}", load.number))
             .set("transaction.timeout.ms", "120000")
             .create_with_context(Deliveries(Arc::clone(recorder)))
@@ -70,12 +75,16 @@ impl Transactions<'_> {
         self.count += 1;
         self.recorder.transaction(transaction, Outcome::Unknown);
         let wants_abort = self.random.one_in(4);
+        let before = self.sent;
         let outcome = match self.send_and_end(transaction, wants_abort) {
             Ok(()) if wants_abort => Outcome::Aborted,
             Ok(()) => Outcome::Committed,
             Err(error) => self.give_up(&error),
         };
         self.recorder.transaction(transaction, outcome);
+        if outcome != Outcome::Unknown {
+            self.recorder.decided(self.sent - before);
+        }
     }
 
     fn send_and_end(&mut self, transaction: u64, abort: bool) -> Result<(), KafkaError> {
@@ -93,7 +102,6 @@ impl Transactions<'_> {
                 .key(&key)
                 .payload(&value);
             self.client.send(record).map_err(|(error, _)| error)?;
-            self.client.poll(Duration::ZERO);
         }
         if self.random.one_in(3) {
             // Its records lie open for a moment, so that a fault may meet them.
