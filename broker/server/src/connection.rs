@@ -23,6 +23,7 @@ use crate::context::{Broker, Context};
 use crate::dispatch::{APIS, Body, Failure, Piece, Reply, Request};
 use crate::frame::{self, Frame, FrameReader, ReadError, RequestMemory};
 use crate::handlers::{api_versions, sasl_authenticate};
+use crate::settle::settle;
 use crate::tasks;
 
 /// Answers that wait for their turn or for something to happen.
@@ -81,6 +82,7 @@ pub(crate) async fn serve(
     let mut read_result = Ok(());
     let reading = async {
         tokio::select! {
+            biased;
             result = read(reader, frames_in, &unanswered) => read_result = result,
             () = broker.stop.cancelled() => {}
         }
@@ -95,10 +97,15 @@ pub(crate) async fn serve(
         let (handled, ()) = tokio::try_join!(handling, writing)?;
         handled
     };
-    let result = tokio::select! {
-        result = working => result,
-        () = reading => Ok(()),
+    // The reader first: then one turn takes a frame from the socket to the storage.
+    let all = async {
+        tokio::select! {
+            biased;
+            () = reading => Ok(()),
+            result = working => result,
+        }
     };
+    let result = settle(all).await;
     closed.cancel();
     match result.and(read_result) {
         Ok(()) => {}

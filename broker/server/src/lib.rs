@@ -26,6 +26,7 @@ mod frame;
 mod handlers;
 mod purgatory;
 mod refusal;
+mod settle;
 mod tasks;
 mod topics;
 
