@@ -1,6 +1,7 @@
 //! The group coordinator: classic groups, and the offsets they commit.
 
 mod describe;
+mod expiry;
 mod join;
 mod live;
 mod member;
@@ -37,6 +38,8 @@ pub struct Config {
     pub max_group_bytes: usize,
     /// Bytes of the metadata string of one committed offset.
     pub max_offset_metadata_bytes: usize,
+    /// How long committed offsets outlive their group's last member.
+    pub offsets_retention_ms: i64,
 }
 
 impl Default for Config {
@@ -48,6 +51,7 @@ impl Default for Config {
             max_group_size: 1_000,
             max_group_bytes: 4 << 20,
             max_offset_metadata_bytes: 4_096,
+            offsets_retention_ms: 604_800_000,
         }
     }
 }

@@ -11,8 +11,8 @@
 //! - Records have Kafka's own schemas and partitions, so Kafka's tools read them.
 //! - A transaction's decision, markers and completion are one plan, appended atomically.
 //!
-//! Absent: tokio, the clock, the disk, randomness. Time and ids are arguments. Offset retention,
-//! the consumer protocol of KIP-848 and share groups are not here.
+//! Absent: tokio, the clock, the disk, randomness. Time and ids are arguments. The consumer
+//! protocol of KIP-848 and share groups are not here.
 
 mod codec;
 pub mod groups;

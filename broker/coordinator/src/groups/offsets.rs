@@ -13,7 +13,7 @@ use crate::{
     record::{CommittedOffset, GroupRecord, TopicPartition},
 };
 
-const CONSUMER_PROTOCOL: &str = "consumer";
+pub(super) const CONSUMER_PROTOCOL: &str = "consumer";
 
 impl GroupCoordinator {
     /// Commits offsets; the records of a transactional commit belong in a transactional batch of
@@ -163,6 +163,13 @@ impl GroupCoordinator {
         }
         result
     }
+
+    /// Every topic with an offset of any group.
+    #[must_use]
+    pub fn topics_with_offsets(&self) -> BTreeSet<String> {
+        let groups = self.state.offset_group_ids().into_iter();
+        groups.flat_map(|id| self.state.partitions(id)).map(|(topic, _)| topic).collect()
+    }
 }
 
 impl Group {
@@ -198,7 +205,7 @@ fn offset_record(now: Now, commit: &Commit, partition: &CommitPartition) -> Grou
     }
 }
 
-fn tombstone(group_id: &str, (topic, partition): &TopicPartition) -> GroupRecord {
+pub(super) fn tombstone(group_id: &str, (topic, partition): &TopicPartition) -> GroupRecord {
     GroupRecord::Offset {
         group_id: group_id.to_owned(),
         topic: topic.clone(),

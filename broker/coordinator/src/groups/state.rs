@@ -1,6 +1,9 @@
 //! The hard state: a function of the records alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use wire::{PartitionIndex, ProducerId};
 
@@ -112,6 +115,22 @@ impl State {
         self.groups.iter()
     }
 
+    /// The first group by name, from `group_id` on, of which a record lives outside transactions.
+    pub(super) fn group_at_or_after(&self, group_id: &str) -> Option<&String> {
+        self.first_from(Bound::Included(group_id))
+    }
+
+    pub(super) fn group_after(&self, group_id: &str) -> Option<&String> {
+        self.first_from(Bound::Excluded(group_id))
+    }
+
+    fn first_from(&self, from: Bound<&str>) -> Option<&String> {
+        let range = (from, Bound::Unbounded);
+        let group = self.groups.range::<str, _>(range).next().map(|(group_id, _)| group_id);
+        let offsets = self.offsets.range::<str, _>(range).next().map(|(group_id, _)| group_id);
+        group.into_iter().chain(offsets).min()
+    }
+
     /// Groups with any offset, committed or in an open transaction.
     pub(super) fn offset_group_ids(&self) -> BTreeSet<&String> {
         self.offsets.keys().chain(self.pending.values().flat_map(BTreeMap::keys)).collect()
@@ -143,6 +162,15 @@ impl State {
         self.pending
             .values()
             .any(|groups| groups.get(group_id).is_some_and(|g| g.contains_key(partition)))
+    }
+
+    /// Partitions of which an open transaction is about to commit the group's offset.
+    pub(super) fn pending(&self, group_id: &str) -> BTreeSet<&TopicPartition> {
+        self.pending
+            .values()
+            .filter_map(|groups| groups.get(group_id))
+            .flat_map(BTreeMap::keys)
+            .collect()
     }
 
     /// Partitions with an offset of the group, committed or in an open transaction.

@@ -1,4 +1,5 @@
 mod cases;
+mod expiry;
 mod histories;
 
 use std::collections::BTreeMap;
