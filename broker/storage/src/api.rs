@@ -26,6 +26,9 @@ pub struct Config {
     /// free. Kafka's `log.retention.check.interval.ms` is five minutes, because it opens files to
     /// know their age.
     pub clean_every: Duration,
+    /// The broker's configurations that were given to it otherwise than Kafka's defaults, by Kafka's
+    /// names. What is set at run time holds before them.
+    pub broker_configs: BTreeMap<String, String>,
 }
 
 impl Config {
@@ -37,6 +40,7 @@ impl Config {
             segment_bytes: 1 << 30,
             journal_segment_bytes: 64 << 20,
             clean_every: Duration::from_secs(2),
+            broker_configs: BTreeMap::new(),
         }
     }
 }
@@ -55,8 +59,12 @@ pub struct PartitionId {
 pub struct Catalogue {
     pub by_name: BTreeMap<String, Arc<Topic>>,
     pub by_id: BTreeMap<TopicId, Arc<Topic>>,
-    /// Broker configurations set at run time.
+    /// Broker configurations set at run time; they hold before those of the start.
     pub broker_configs: BTreeMap<String, String>,
+    /// Those that the broker was started with.
+    pub static_configs: Arc<BTreeMap<String, String>>,
+    /// Producers that were silent since are forgotten.
+    pub(crate) producers_expired_before: Option<TimestampMs>,
 }
 
 #[derive(Clone, Debug)]

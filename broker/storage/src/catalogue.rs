@@ -19,6 +19,7 @@ pub(crate) const METADATA: PartitionId =
     PartitionId { topic: TopicId(Uuid::from_u128(1)), partition: PartitionIndex(0) };
 
 const VERSION: u8 = 1;
+const PRODUCER_ID_EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// A change as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,13 +48,18 @@ pub(crate) enum Record {
         end: Offset,
         generation: u64,
     },
+    /// Producers that were silent since `before` are forgotten, so that a state that is built again
+    /// equals the one that was lost.
+    ProducersExpired {
+        before: TimestampMs,
+    },
 }
 
 impl Record {
     pub(crate) fn topic(&self) -> TopicId {
         match self {
             Self::Topic { id, .. } | Self::Deleted { id } => *id,
-            Self::BrokerConfigs { .. } => TopicId(Uuid::nil()),
+            Self::BrokerConfigs { .. } | Self::ProducersExpired { .. } => TopicId(Uuid::nil()),
             Self::LogStart { partition, .. } | Self::Swapped { partition, .. } => partition.topic,
         }
     }
@@ -79,6 +85,9 @@ impl Record {
             }
             Self::Swapped { partition, base, end, generation } => {
                 value.u8(5).partition(*partition).i64(base.0).i64(end.0).u64(*generation);
+            }
+            Self::ProducersExpired { before } => {
+                value.u8(6).i64(before.0);
             }
         }
         let mut builder = BatchBuilder::new();
@@ -108,6 +117,7 @@ impl Record {
                 end: reader.offset()?,
                 generation: reader.u64()?,
             }),
+            6 => Some(Self::ProducersExpired { before: TimestampMs(reader.i64()?) }),
             _ => None,
         }
     }
@@ -182,9 +192,23 @@ impl Catalogue {
                 }
             }
             Record::BrokerConfigs { configs } => self.broker_configs = configs,
+            Record::ProducersExpired { before } => {
+                self.producers_expired_before = self.producers_expired_before.max(Some(before));
+            }
             // Of the logs, not of the topics.
             Record::LogStart { .. } | Record::Swapped { .. } => {}
         }
+    }
+
+    /// A configuration of the broker that is not the default.
+    pub fn broker_config(&self, name: &str) -> Option<&String> {
+        self.broker_configs.get(name).or_else(|| self.static_configs.get(name))
+    }
+
+    /// How long a silent producer is remembered, in milliseconds.
+    pub(crate) fn producer_id_expiration_ms(&self) -> i64 {
+        let set = self.broker_config("producer.id.expiration.ms");
+        set.and_then(|value| value.parse().ok()).unwrap_or(PRODUCER_ID_EXPIRATION_MS)
     }
 
     /// All partitions of all topics, the catalogue's own among them.

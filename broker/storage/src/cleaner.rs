@@ -42,6 +42,8 @@ pub(crate) use status::Cleaning;
 const FIRST_LOOK_LATER: u32 = 3;
 /// What failed, on a full disk for example, is tried again after so long.
 const POSTPONED_FOR: Duration = Duration::from_mins(1);
+/// How often silent producers are looked for: Kafka's `producer.id.expiration.check.interval.ms`.
+const EXPIRE_PRODUCERS_EVERY: Duration = Duration::from_mins(10);
 /// Compaction leaves so much of the disk to others.
 const LEAST_FREE_BYTES: u64 = 512 << 20;
 
@@ -53,6 +55,8 @@ pub(crate) struct Cleaner {
     damaged: HashSet<PartitionId>,
     /// Logs that could not be compacted, and when that is tried again, by the monotonic clock.
     postponed: HashMap<PartitionId, Duration>,
+    /// When silent producers are looked for next; not before one interval has passed.
+    expire_producers_at: Option<Duration>,
 }
 
 /// Looks after the logs until told to stop.
@@ -67,7 +71,12 @@ pub(crate) fn run(shared: &Shared) {
 
 impl Cleaner {
     pub(crate) fn new(most_keys: usize) -> Self {
-        Self { most_keys, damaged: HashSet::new(), postponed: HashMap::new() }
+        Self {
+            most_keys,
+            damaged: HashSet::new(),
+            postponed: HashMap::new(),
+            expire_producers_at: None,
+        }
     }
 
     /// One look at every log, and compaction of those that are due, the dirtiest first, until it
@@ -76,6 +85,13 @@ impl Cleaner {
         let now = shared.host.clock.now();
         let began = shared.host.clock.monotonic();
         self.postponed.retain(|_, until| *until > began);
+        let due_at = *self.expire_producers_at.get_or_insert(began + EXPIRE_PRODUCERS_EVERY);
+        if began >= due_at {
+            self.expire_producers_at = Some(began + EXPIRE_PRODUCERS_EVERY);
+            let longest_ms = shared.catalogue().producer_id_expiration_ms();
+            let before = TimestampMs(now.0.saturating_sub(longest_ms));
+            shared.queue.push(Request::Clean(Clean::ExpireProducers { before }));
+        }
         let mut due = self.look(shared, now);
         due.sort_by(|one, other| other.dirty_percent.total_cmp(&one.dirty_percent));
         shared.cleaning.seen(&due, self.damaged.len(), began);

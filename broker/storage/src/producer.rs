@@ -8,7 +8,7 @@ use wire::{
 };
 
 use crate::{
-    api::AppendError,
+    api::{AppendError, Catalogue},
     codec::{Reader, Writer},
 };
 
@@ -59,6 +59,22 @@ pub(crate) enum Verdict {
     Append,
     /// It is there already.
     Duplicate(SeenBatch),
+}
+
+/// Which producers were forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Forgotten {
+    /// Those that were silent since; nobody if none.
+    before: Option<TimestampMs>,
+    /// How long they may be silent.
+    longest_ms: i64,
+}
+
+impl Forgotten {
+    pub(crate) fn of(catalogue: &Catalogue) -> Self {
+        let longest_ms = catalogue.producer_id_expiration_ms();
+        Self { before: catalogue.producers_expired_before, longest_ms }
+    }
 }
 
 /// All producers of a partition.
@@ -114,7 +130,9 @@ impl Producers {
             first_offset: None,
             batches: VecDeque::new(),
         });
-        if producer.epoch != header.producer_epoch {
+        let is_gap = header.base_sequence.0 >= 0 && !producer.is_next(header);
+        if producer.epoch != header.producer_epoch || is_gap {
+            // Behind a gap it was unknown and began anew: older sequences are no duplicates.
             producer.epoch = header.producer_epoch;
             producer.batches.clear();
         }
@@ -147,18 +165,48 @@ impl Producers {
         None
     }
 
+    /// Whether [`Self::expire`] would change anything.
+    pub(crate) fn has_expired(&self, before: TimestampMs, longest_ms: i64) -> bool {
+        let expired = |one: &Producer| one.is_over(before) || one.silence(before, longest_ms) > 0;
+        self.by_id.values().any(expired)
+    }
+
+    /// Forgets producers that have been silent since `before`, and of the others what lies in
+    /// front of a silence of `longest_ms` or more: if they came back after they were forgotten, a
+    /// state that is built again from the log remembers no more than this one.
+    pub(crate) fn expire(&mut self, before: TimestampMs, longest_ms: i64) {
+        self.by_id.retain(|_, producer| !producer.is_over(before));
+        for producer in self.by_id.values_mut() {
+            let forgotten = producer.silence(before, longest_ms);
+            producer.batches.drain(..forgotten);
+        }
+        self.by_id.shrink_to_fit();
+    }
+
+    /// Forgets what was forgotten before the log was read again. Answers whether that was anything.
+    pub(crate) fn expire_again(&mut self, forgotten: Forgotten) -> bool {
+        let Forgotten { before, longest_ms } = forgotten;
+        let Some(before) = before.filter(|before| self.has_expired(*before, longest_ms)) else {
+            return false;
+        };
+        self.expire(before, longest_ms);
+        true
+    }
+
     /// The first offset of the oldest open transaction.
     pub(crate) fn first_open(&self) -> Option<Offset> {
         self.open.first_key_value().map(|(offset, _)| *offset)
     }
 
-    /// What tells most of each producer.
-    pub(crate) fn newest(&self) -> HashMap<ProducerId, Newest> {
+    /// What tells most of each producer that has not been silent since `before`.
+    pub(crate) fn newest(&self, before: Option<TimestampMs>) -> HashMap<ProducerId, Newest> {
         let newest = |producer: &Producer| match producer.batches.back() {
             Some(batch) => Newest::Batch(batch.base_offset),
             None => Newest::Marker(producer.epoch),
         };
-        self.by_id.iter().map(|(id, producer)| (*id, newest(producer))).collect()
+        let is_over = |producer: &Producer| before.is_some_and(|before| producer.is_over(before));
+        let known = self.by_id.iter().filter(|(_, producer)| !is_over(producer));
+        known.map(|(id, producer)| (*id, newest(producer))).collect()
     }
 
     pub(crate) fn encode(&self, writer: &mut Writer) {
@@ -185,6 +233,21 @@ impl Producers {
 }
 
 impl Producer {
+    /// Whether it has been silent since `before`, and nothing waits for it.
+    fn is_over(&self, before: TimestampMs) -> bool {
+        self.first_offset.is_none() && self.last_timestamp < before
+    }
+
+    /// How many of its batches lie in front of its last long silence that was over by then.
+    fn silence(&self, before: TimestampMs, longest_ms: i64) -> usize {
+        let pairs = self.batches.iter().zip(self.batches.iter().skip(1));
+        let long = |(batch, next): (&SeenBatch, &SeenBatch)| {
+            batch.timestamp < before
+                && next.timestamp.0.saturating_sub(batch.timestamp.0) >= longest_ms
+        };
+        pairs.map(long).rposition(|is_long| is_long).map_or(0, |index| index + 1)
+    }
+
     fn duplicate_of(&self, header: &BatchHeader) -> Option<SeenBatch> {
         let same = |seen: &&SeenBatch| {
             seen.first_sequence == header.base_sequence

@@ -29,7 +29,7 @@ use crate::{
     keeper::Rolled,
     mutant::{self, Mutant},
     partition::{Partition, Published},
-    producer::Producers,
+    producer::{Forgotten, Producers},
     reserve::Reserve,
     segment_file::{SegmentFile, partition_dir, put_in_place},
     settings::TopicSettings,
@@ -72,6 +72,9 @@ struct Recovery<'a> {
     nothing_follows: bool,
     ring_files: RingFiles,
     default_segment_bytes: u64,
+    static_configs: Arc<BTreeMap<String, String>>,
+    /// As of the checkpoint.
+    forgotten: Forgotten,
     written: Written,
     reserve: Arc<Reserve>,
 }
@@ -110,6 +113,8 @@ pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Rec
         checkpoint,
         ring_files,
         default_segment_bytes: config.segment_bytes,
+        static_configs: Arc::new(config.broker_configs.clone()),
+        forgotten: Forgotten::default(),
         written: Written::default(),
         reserve,
     };
@@ -121,6 +126,7 @@ impl Recovery<'_> {
         let (scan, records) = self.follow_ring()?;
         self.settle()?;
         let mut catalogue = self.checkpointed_catalogue()?;
+        self.forgotten = Forgotten::of(&catalogue);
         let mut deleted = BTreeSet::new();
         let mut starts = HashMap::new();
         let mut swaps = Vec::new();
@@ -147,6 +153,9 @@ impl Recovery<'_> {
         for (id, entry) in &mut entries {
             if mutant::is(Mutant::ForgetProducers) {
                 entry.log.producers = Producers::default();
+            }
+            if entry.log.producers.expire_again(Forgotten::of(&catalogue)) {
+                self.written.touched.insert(*id);
             }
             if let Some(start) = starts.get(id) {
                 entry.log_start = *start;

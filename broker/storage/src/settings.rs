@@ -4,8 +4,7 @@ use std::{str::FromStr, sync::Arc};
 
 use crate::api::{Catalogue, Topic};
 
-/// What holds for a topic: its own settings, else the broker's that were set at run time, else
-/// Kafka's defaults.
+/// What holds for a topic: its own settings, else the broker's, else Kafka's defaults.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TopicSettings {
     pub(crate) segment_bytes: u64,
@@ -85,7 +84,7 @@ struct Found<'a> {
 impl<'a> Found<'a> {
     fn text(&self, name: &str, synonym: &str) -> Option<&'a str> {
         let own = self.topic?.configs.get(name);
-        own.or_else(|| self.catalogue.broker_configs.get(synonym)).map(String::as_str)
+        own.or_else(|| self.catalogue.broker_config(synonym)).map(String::as_str)
     }
 
     fn number<T: FromStr>(&self, name: &str, synonym: &str) -> Option<T> {

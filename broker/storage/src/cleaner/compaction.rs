@@ -75,13 +75,17 @@ impl<'a> Pass<'a> {
         let last = candidate.segments.last();
         let meta =
             last.map(|last| Meta::read(shared.host.disk.as_ref(), &last.file)).transpose()?;
+        let silent_since = shared.catalogue().producers_expired_before;
         let mut pass = Self {
             shared,
             candidate,
             now,
             keys: Keys::new(most_keys),
             aborted: HashMap::new(),
-            newest: meta.flatten().map(|meta| meta.state.producers.newest()).unwrap_or_default(),
+            newest: meta
+                .flatten()
+                .map(|meta| meta.state.producers.newest(silent_since))
+                .unwrap_or_default(),
             observed: HashSet::new(),
             changed: false,
         };

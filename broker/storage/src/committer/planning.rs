@@ -228,7 +228,32 @@ impl Committer {
                     self.draft.partitions.push(partition);
                 }
             }
+            Clean::ExpireProducers { before } => self.plan_expiry(before),
             Clean::Swap(_) => {}
+        }
+    }
+
+    /// Forgets producers, and records that, unless there are none to forget.
+    fn plan_expiry(&mut self, before: TimestampMs) {
+        let longest_ms = self.catalogue.producer_id_expiration_ms();
+        let has_expired = |entry: &Entry| entry.log.producers.has_expired(before, longest_ms);
+        let expired: Vec<PartitionId> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| has_expired(entry))
+            .map(|(id, _)| *id)
+            .collect();
+        let record = Record::ProducersExpired { before };
+        if expired.is_empty() || self.record(&record).is_err() {
+            return;
+        }
+        Arc::make_mut(&mut self.catalogue).replay(record);
+        self.draft.catalogue_changed = true;
+        for id in expired {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.log.producers.expire(before, longest_ms);
+                self.draft.partitions.push(id);
+            }
         }
     }
 

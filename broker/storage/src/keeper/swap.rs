@@ -2,7 +2,7 @@
 
 use std::io;
 
-use wire::Offset;
+use wire::{Offset, TimestampMs};
 
 use crate::{
     api::PartitionId,
@@ -33,6 +33,10 @@ pub(crate) enum Clean {
     Swap(Box<Swap>),
     /// Everything in front of the offset is clean.
     CleanedTo(PartitionId, Offset),
+    /// Producers that have been silent since are to be forgotten.
+    ExpireProducers {
+        before: TimestampMs,
+    },
 }
 
 /// Before the checkpoint: the record of the swap lies in the ring until that is synced, and a

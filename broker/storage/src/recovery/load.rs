@@ -1,6 +1,6 @@
 //! The logs as the checkpoint says they are: cut, and their state found again.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, sync::Arc};
 
 use wire::Offset;
 
@@ -26,7 +26,8 @@ use crate::{
 impl Recovery<'_> {
     /// The catalogue that the checkpointed records make.
     pub(super) fn checkpointed_catalogue(&self) -> Result<Catalogue, OpenError> {
-        let mut catalogue = Catalogue::default();
+        let static_configs = Arc::clone(&self.static_configs);
+        let mut catalogue = Catalogue { static_configs, ..Catalogue::default() };
         let Some(end) = self.checkpoint.logs.get(&METADATA) else { return Ok(catalogue) };
         let dir = partition_dir(&self.dir.paths.topics, METADATA);
         let mut next = Offset(0);
@@ -203,6 +204,7 @@ impl Recovery<'_> {
         published.cleaned_to = end.cleaned_to;
         published.covered = end.segment;
         drop(published);
+        current &= !entry.log.producers.expire_again(self.forgotten);
         if map.keeps() && !(known && current) {
             at(&self.dir.paths.map, entry.move_rows(map, &full))?;
         }

@@ -4,4 +4,5 @@ mod compaction;
 mod crashes;
 mod deletion;
 mod lab;
+mod producers;
 mod retention;
