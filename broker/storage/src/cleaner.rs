@@ -9,6 +9,7 @@ mod keys;
 mod output;
 mod retention;
 mod status;
+mod throttle;
 
 use std::{
     collections::{HashMap, HashSet},

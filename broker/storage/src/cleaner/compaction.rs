@@ -16,8 +16,10 @@ use super::{
     batches::Batches,
     candidate::Candidate,
     keys::{Keys, is_over},
+    throttle::Throttle,
 };
 use crate::{
+    codec::position,
     keeper::Meta,
     partition::Segment,
     producer::{Aborted, Newest},
@@ -55,6 +57,7 @@ pub(super) struct Pass<'a> {
     pub(super) candidate: &'a Candidate,
     pub(super) now: TimestampMs,
     keys: Keys,
+    throttle: Throttle,
     aborted: HashMap<ProducerId, Vec<Aborted>>,
     /// The newest batch of each producer, or its epoch if its newest is a marker.
     newest: HashMap<ProducerId, Newest>,
@@ -81,6 +84,7 @@ impl<'a> Pass<'a> {
             candidate,
             now,
             keys: Keys::new(most_keys),
+            throttle: Throttle::of(shared),
             aborted: HashMap::new(),
             newest: meta
                 .flatten()
@@ -123,6 +127,7 @@ impl<'a> Pass<'a> {
                 return Err(Failure::Stopping);
             }
             let Some(view) = batches.next_batch()? else { return Ok(true) };
+            self.throttle.moved(self.shared, position(view.bytes().len()))?;
             let header = view.header;
             if header.last_offset() < first_dirty || header.is_control() || self.aborts(&header) {
                 continue;
@@ -177,6 +182,8 @@ impl<'a> Pass<'a> {
                 return Err(Failure::Stopping);
             }
             let Some(view) = batches.next_batch()? else { return Ok(dropped_markers) };
+            // What stays is written too.
+            self.throttle.moved(self.shared, 2 * position(view.bytes().len()))?;
             let header = view.header;
             let must_stay = header.next_offset() == end || self.is_newest(&header);
             let fate = self.fate(&view, must_stay);
