@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use notification::SmtpServer;
 
-use crate::settings::Settings;
+use crate::settings::{Broker, Settings};
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum ConfigError {
 }
 
 /// The smallest segment that is worth a file of its own.
-const SEGMENT_BYTES_LEAST: u64 = 1024 * 1024;
+const SEGMENT_BYTES_LEAST: i64 = 1024 * 1024;
 
 /// The rules that one value alone, or one beside another, must keep.
 pub(crate) fn check(settings: &Settings) -> Result<(), ConfigError> {
@@ -59,13 +59,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ConfigError> {
             return refused(key, value, "write a number of 1 or more");
         }
     }
-    if settings.storage.segment_bytes < SEGMENT_BYTES_LEAST {
-        return refused(
-            "storage.segment_bytes",
-            settings.storage.segment_bytes,
-            "write 1048576 or more",
-        );
-    }
+    times_and_sizes(broker)?;
     if settings.notification.group.is_empty() || settings.notification.group.starts_with("__") {
         return refused(
             "notification.group",
@@ -90,6 +84,52 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ConfigError> {
     }
     if !settings.mail.url.is_empty() {
         mail_url(&settings.mail.url)?;
+    }
+    Ok(())
+}
+
+/// The largest of what Kafka calls an int.
+const MAX_INT: i64 = 2_147_483_647;
+const POSITIVE: &str = "write a number of 1 or more";
+const FOREVER: &str = "write a number of 1 or more, or -1 for no limit";
+
+/// A key, its value, the least and the most that it may be, and what to write instead.
+type Bound = (&'static str, fn(&Broker) -> i64, i64, i64, &'static str);
+
+#[rustfmt::skip]
+const BOUNDS: &[Bound] = &[
+    ("broker.log.retention.hours", |it| it.log_retention_hours, -1, MAX_INT, FOREVER),
+    ("broker.log.retention.ms", |it| it.log_retention_ms, -1, i64::MAX, "write a number of 1 or more, -1 for no limit, or 0 to leave it to the hours"),
+    ("broker.log.retention.bytes", |it| it.log_retention_bytes, -1, i64::MAX, "write a number of bytes, or -1 for no limit"),
+    ("broker.log.segment.bytes", |it| it.log_segment_bytes, SEGMENT_BYTES_LEAST, MAX_INT, "write a number from 1048576 to 2147483647"),
+    ("broker.log.roll.hours", |it| it.log_roll_hours, 1, MAX_INT, POSITIVE),
+    ("broker.log.roll.ms", |it| it.log_roll_ms, 0, i64::MAX, "write a number of 1 or more, or 0 to leave it to the hours"),
+    ("broker.log.cleaner.delete.retention.ms", |it| it.log_cleaner_delete_retention_ms, 0, i64::MAX, "write a number of 0 or more"),
+    ("broker.log.cleaner.io.max.bytes.per.second", |it| it.log_cleaner_io_max_bytes_per_second, 0, i64::MAX, "write a number of bytes, or 0 for no limit"),
+    ("broker.offsets.retention.minutes", |it| it.offsets_retention_minutes, 1, MAX_INT, POSITIVE),
+    ("broker.offsets.retention.check.interval.ms", |it| it.offsets_retention_check_interval_ms, 1, i64::MAX, POSITIVE),
+    ("broker.transactional.id.expiration.ms", |it| it.transactional_id_expiration_ms, 1, MAX_INT, POSITIVE),
+    ("broker.producer.id.expiration.ms", |it| it.producer_id_expiration_ms, 1, MAX_INT, POSITIVE),
+];
+
+/// Of records, offsets and producers, as Kafka bounds them.
+fn times_and_sizes(broker: &Broker) -> Result<(), ConfigError> {
+    if broker.log_retention_hours == 0 {
+        return refused("broker.log.retention.hours", 0, FOREVER);
+    }
+    for (key, value, least, most, advice) in BOUNDS {
+        let value = value(broker);
+        if !(*least..=*most).contains(&value) {
+            return refused(key, value, advice);
+        }
+    }
+    let policy = &broker.log_cleanup_policy;
+    if !policy.split(',').all(|part| ["compact", "delete"].contains(&part.trim())) {
+        return refused(
+            "broker.log.cleanup.policy",
+            format!("`{policy}`"),
+            "write delete, compact, or both with a comma between them",
+        );
     }
     Ok(())
 }

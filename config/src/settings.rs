@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -37,6 +38,72 @@ pub struct Broker {
     pub max_connections: u32,
     #[serde(rename = "group.initial.rebalance.delay.ms")]
     pub group_initial_rebalance_delay_ms: u32,
+    #[serde(rename = "log.retention.hours")]
+    pub log_retention_hours: i64,
+    /// 0 is none: the hours hold.
+    #[serde(rename = "log.retention.ms")]
+    pub log_retention_ms: i64,
+    #[serde(rename = "log.retention.bytes")]
+    pub log_retention_bytes: i64,
+    #[serde(rename = "log.segment.bytes")]
+    pub log_segment_bytes: i64,
+    #[serde(rename = "log.roll.hours")]
+    pub log_roll_hours: i64,
+    /// 0 is none: the hours hold.
+    #[serde(rename = "log.roll.ms")]
+    pub log_roll_ms: i64,
+    #[serde(rename = "log.cleanup.policy")]
+    pub log_cleanup_policy: String,
+    #[serde(rename = "log.cleaner.delete.retention.ms")]
+    pub log_cleaner_delete_retention_ms: i64,
+    /// 0 is no limit.
+    #[serde(rename = "log.cleaner.io.max.bytes.per.second")]
+    pub log_cleaner_io_max_bytes_per_second: i64,
+    #[serde(rename = "offsets.retention.minutes")]
+    pub offsets_retention_minutes: i64,
+    #[serde(rename = "offsets.retention.check.interval.ms")]
+    pub offsets_retention_check_interval_ms: i64,
+    #[serde(rename = "transactional.id.expiration.ms")]
+    pub transactional_id_expiration_ms: i64,
+    #[serde(rename = "producer.id.expiration.ms")]
+    pub producer_id_expiration_ms: i64,
+}
+
+impl Broker {
+    /// What the storage is to follow otherwise than by default, by Kafka's names.
+    pub fn static_configs(&self) -> BTreeMap<String, String> {
+        let shipped = Self::default();
+        let numbers = [
+            ("log.retention.hours", self.log_retention_hours, shipped.log_retention_hours),
+            ("log.retention.ms", self.log_retention_ms, shipped.log_retention_ms),
+            ("log.retention.bytes", self.log_retention_bytes, shipped.log_retention_bytes),
+            ("log.segment.bytes", self.log_segment_bytes, shipped.log_segment_bytes),
+            ("log.roll.hours", self.log_roll_hours, shipped.log_roll_hours),
+            ("log.roll.ms", self.log_roll_ms, shipped.log_roll_ms),
+            (
+                "log.cleaner.delete.retention.ms",
+                self.log_cleaner_delete_retention_ms,
+                shipped.log_cleaner_delete_retention_ms,
+            ),
+            (
+                "log.cleaner.io.max.bytes.per.second",
+                self.log_cleaner_io_max_bytes_per_second,
+                shipped.log_cleaner_io_max_bytes_per_second,
+            ),
+            (
+                "producer.id.expiration.ms",
+                self.producer_id_expiration_ms,
+                shipped.producer_id_expiration_ms,
+            ),
+        ];
+        let set = numbers.into_iter().filter(|(_, value, default)| value != default);
+        let mut configs: BTreeMap<String, String> =
+            set.map(|(name, value, _)| (name.to_owned(), value.to_string())).collect();
+        if self.log_cleanup_policy != shipped.log_cleanup_policy {
+            configs.insert("log.cleanup.policy".to_owned(), self.log_cleanup_policy.clone());
+        }
+        configs
+    }
 }
 
 /// What a wish for more than one replica gets on a single node.
@@ -51,7 +118,6 @@ pub enum ReplicationFactor {
 #[serde(deny_unknown_fields)]
 pub struct Storage {
     pub journal_dir: PathBuf,
-    pub segment_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,7 +202,7 @@ impl Default for Settings {
         Self {
             data_dir: PathBuf::from("./ottla-data"),
             broker: Broker::default(),
-            storage: Storage { journal_dir: PathBuf::new(), segment_bytes: 1 << 30 },
+            storage: Storage { journal_dir: PathBuf::new() },
             http: Http { listen: loopback(8080), public_url: "http://127.0.0.1:8080".to_owned() },
             services: Services {
                 brokers: String::new(),
@@ -178,6 +244,19 @@ impl Default for Broker {
             replication_factor: ReplicationFactor::Clamp,
             max_connections: 4096,
             group_initial_rebalance_delay_ms: 0,
+            log_retention_hours: 168,
+            log_retention_ms: 0,
+            log_retention_bytes: -1,
+            log_segment_bytes: 1 << 30,
+            log_roll_hours: 168,
+            log_roll_ms: 0,
+            log_cleanup_policy: "delete".to_owned(),
+            log_cleaner_delete_retention_ms: 86_400_000,
+            log_cleaner_io_max_bytes_per_second: 0,
+            offsets_retention_minutes: 10_080,
+            offsets_retention_check_interval_ms: 600_000,
+            transactional_id_expiration_ms: 604_800_000,
+            producer_id_expiration_ms: 86_400_000,
         }
     }
 }

@@ -59,7 +59,7 @@ impl Target {
             Self::Topic(catalogue, topic) => configs::effective(catalogue, topic, name).to_owned(),
             Self::Broker(catalogue) => {
                 let default = self.config(name).map_or("", |config| config.default);
-                catalogue.broker_configs.get(name).map_or(default, String::as_str).to_owned()
+                catalogue.broker_config(name).map_or(default, String::as_str).to_owned()
             }
         }
     }

@@ -124,12 +124,18 @@ async fn seed(config: &Config, storage: &Storage) -> Result<(), StartError> {
 
 fn coordinator_settings(config: &Config) -> coordinator_task::Settings {
     let delay = config.group_initial_rebalance_delay.as_millis();
+    let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     coordinator_task::Settings {
         groups: coordinator::groups::Config {
             initial_rebalance_delay_ms: u64::try_from(delay).unwrap_or(u64::MAX),
+            offsets_retention_ms: ms(config.offsets_retention),
             ..coordinator::groups::Config::default()
         },
-        transactions: coordinator::transactions::Config::default(),
+        transactions: coordinator::transactions::Config {
+            transactional_id_expiration_ms: ms(config.transactional_id_expiration),
+            ..coordinator::transactions::Config::default()
+        },
+        offsets_check_interval: config.offsets_check_interval,
         clock: context::Broker::now,
     }
 }

@@ -28,6 +28,15 @@ pub struct Config {
     /// `group.initial.rebalance.delay.ms`: how long the first join of an empty group waits for
     /// more members. One node's clients are few, and each would notice the wait at its start.
     pub group_initial_rebalance_delay: Duration,
+    /// `offsets.retention.minutes`: how long committed offsets outlive their group's last member.
+    pub offsets_retention: Duration,
+    /// `offsets.retention.check.interval.ms`.
+    pub offsets_check_interval: Duration,
+    /// `transactional.id.expiration.ms`: how long an unused transactional id is remembered.
+    pub transactional_id_expiration: Duration,
+    /// What is given otherwise than Kafka's default of the configurations that the storage follows,
+    /// as it was written. The storage is told by [`crate::in_milliseconds`].
+    pub static_configs: BTreeMap<String, String>,
 }
 
 impl Default for Config {
@@ -44,6 +53,10 @@ impl Default for Config {
             service_key: None,
             closed_prefixes: Vec::new(),
             group_initial_rebalance_delay: Duration::ZERO,
+            offsets_retention: Duration::from_hours(168),
+            offsets_check_interval: Duration::from_mins(10),
+            transactional_id_expiration: Duration::from_hours(168),
+            static_configs: BTreeMap::new(),
         }
     }
 }

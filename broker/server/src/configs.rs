@@ -2,6 +2,7 @@
 //! accepts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use storage::{Catalogue, Topic};
 
@@ -176,26 +177,67 @@ impl TopicConfig {
         }
     }
 
-    /// The value that holds for a topic, with its source first and what it hides after it.
-    pub(crate) fn synonyms(
+    /// The value that holds for topics without one of their own, and where it comes from, and all
+    /// that it hides. What was written in hours is shown so.
+    pub(crate) fn of_broker(
         &self,
         catalogue: &Catalogue,
-        topic: &BTreeMap<String, String>,
-    ) -> Vec<(&'static str, String, Source)> {
+        written: &BTreeMap<String, String>,
+    ) -> (String, Vec<Shown>) {
+        let Some(synonym) = self.synonym else {
+            let default = self.default.to_owned();
+            return (default.clone(), vec![(self.name, default, Source::Default)]);
+        };
         let mut values = Vec::with_capacity(3);
-        if let Some(value) = topic.get(self.name) {
-            values.push((self.name, value.clone(), Source::Topic));
+        if let Some(value) = catalogue.broker_configs.get(synonym) {
+            values.push((synonym, value.clone(), Source::DynamicDefaultBroker));
         }
-        if let Some(synonym) = self.synonym {
-            if let Some(value) = catalogue.broker_configs.get(synonym) {
-                values.push((synonym, value.clone(), Source::DynamicDefaultBroker));
+        let hours = IN_HOURS.iter().find(|(ms, _)| *ms == synonym).map(|(_, hours)| *hours);
+        for name in std::iter::once(synonym).chain(hours) {
+            if let Some(value) = written.get(name) {
+                values.push((name, value.clone(), Source::StaticBroker));
             }
-            values.push((synonym, self.default.to_owned(), Source::Default));
-        } else {
-            values.push((self.name, self.default.to_owned(), Source::Default));
         }
-        values
+        values.push((synonym, self.default.to_owned(), Source::Default));
+        let holds = catalogue.broker_config(synonym).map_or(self.default, String::as_str);
+        (holds.to_owned(), values)
     }
+
+    /// Like [`Self::of_broker`], for a topic.
+    pub(crate) fn of_topic(
+        &self,
+        catalogue: &Catalogue,
+        written: &BTreeMap<String, String>,
+        topic: &BTreeMap<String, String>,
+    ) -> (String, Vec<Shown>) {
+        let (mut holds, mut values) = self.of_broker(catalogue, written);
+        if let Some(value) = topic.get(self.name) {
+            holds.clone_from(value);
+            values.insert(0, (self.name, value.clone(), Source::Topic));
+        }
+        (holds, values)
+    }
+}
+
+/// A value with its name and source.
+pub(crate) type Shown = (&'static str, String, Source);
+
+/// Times that may be written in hours; where both are, milliseconds hold.
+const IN_HOURS: &[(&str, &str)] =
+    &[("log.retention.ms", "log.retention.hours"), ("log.roll.ms", "log.roll.hours")];
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
+/// The configurations as the storage reads them: of times only those in milliseconds.
+pub fn in_milliseconds(written: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut configs = written.clone();
+    for (ms, hours) in IN_HOURS {
+        let hours: Option<i64> = configs.remove(*hours).and_then(|hours| hours.parse().ok());
+        if let Some(hours) = hours.filter(|_| !written.contains_key(*ms)) {
+            let value = if hours < 0 { -1 } else { hours.saturating_mul(HOUR_MS) };
+            configs.insert((*ms).to_owned(), value.to_string());
+        }
+    }
+    configs
 }
 
 /// The value that holds for a topic.
@@ -204,7 +246,7 @@ pub(crate) fn effective<'a>(catalogue: &'a Catalogue, topic: &'a Topic, name: &s
         return value;
     }
     let Some(config) = TopicConfig::find(name) else { return "" };
-    let of_broker = config.synonym.and_then(|synonym| catalogue.broker_configs.get(synonym));
+    let of_broker = config.synonym.and_then(|synonym| catalogue.broker_config(synonym));
     of_broker.map_or(config.default, String::as_str)
 }
 
@@ -233,7 +275,11 @@ pub(crate) fn broker_configs(config: &Config) -> Vec<(&'static str, ConfigType, 
     let limits = &config.limits;
     let fixed = |name, kind, value: &str| (name, kind, value.to_owned(), Source::Default);
     let set = |name, kind, value: String| (name, kind, value, Source::StaticBroker);
-    vec![
+    let written = |name: &'static str, kind, default: &str| match config.static_configs.get(name) {
+        Some(value) => (name, kind, value.clone(), Source::StaticBroker),
+        None => (name, kind, default.to_owned(), Source::Default),
+    };
+    let mut rows = vec![
         set("advertised.listeners", List, listener(config)),
         set("auto.create.topics.enable", Boolean, config.auto_create_topics.to_string()),
         set("broker.id", Int, config.node_id.to_string()),
@@ -249,6 +295,9 @@ pub(crate) fn broker_configs(config: &Config) -> Vec<(&'static str, ConfigType, 
         fixed("group.max.session.timeout.ms", Int, "1800000"),
         fixed("group.min.session.timeout.ms", Int, "6000"),
         set("listeners", List, listener(config)),
+        written("log.cleaner.io.max.bytes.per.second", Double, "1.7976931348623157E308"),
+        written("log.retention.hours", Int, "168"),
+        written("log.roll.hours", Int, "168"),
         set("max.connections", Int, limits.connections.to_string()),
         set("max.connections.per.ip", Int, limits.connections_per_ip.to_string()),
         set("node.id", Int, config.node_id.to_string()),
@@ -256,12 +305,33 @@ pub(crate) fn broker_configs(config: &Config) -> Vec<(&'static str, ConfigType, 
         fixed("offsets.topic.num.partitions", Int, "50"),
         fixed("offsets.topic.replication.factor", Int, "1"),
         fixed("process.roles", List, "broker,controller"),
+        written("producer.id.expiration.ms", Int, "86400000"),
         set("queued.max.request.bytes", Long, limits.in_flight_bytes.to_string()),
         set("socket.request.max.bytes", Int, limits.produce_request_max_bytes.to_string()),
         fixed("transaction.max.timeout.ms", Int, "900000"),
         fixed("transaction.state.log.min.isr", Int, "1"),
         fixed("transaction.state.log.num.partitions", Int, "50"),
         fixed("transaction.state.log.replication.factor", Int, "1"),
+    ];
+    rows.extend(times(config));
+    rows
+}
+
+/// How long unused things are remembered.
+fn times(config: &Config) -> [(&'static str, ConfigType, String, Source); 3] {
+    let shipped = Config::default();
+    let row = |name, kind, (value, default): (Duration, Duration), unit: Duration| {
+        let source = if value == default { Source::Default } else { Source::StaticBroker };
+        (name, kind, (value.as_millis() / unit.as_millis()).to_string(), source)
+    };
+    let (minute, ms) = (Duration::from_mins(1), Duration::from_millis(1));
+    let interval = (config.offsets_check_interval, shipped.offsets_check_interval);
+    let retention = (config.offsets_retention, shipped.offsets_retention);
+    let unused = (config.transactional_id_expiration, shipped.transactional_id_expiration);
+    [
+        row("offsets.retention.check.interval.ms", Long, interval, ms),
+        row("offsets.retention.minutes", Int, retention, minute),
+        row("transactional.id.expiration.ms", Int, unused, ms),
     ]
 }
 
@@ -271,7 +341,9 @@ fn listener(config: &Config) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{DYNAMIC_BROKER_CONFIGS, TOPIC_CONFIGS, TopicConfig};
+    use std::collections::BTreeMap;
+
+    use super::{DYNAMIC_BROKER_CONFIGS, TOPIC_CONFIGS, TopicConfig, in_milliseconds};
 
     #[test]
     fn every_default_is_accepted_and_the_names_are_sorted() {
@@ -280,6 +352,19 @@ mod tests {
         }
         assert!(TOPIC_CONFIGS.is_sorted_by(|one, other| one.name < other.name));
         assert!(DYNAMIC_BROKER_CONFIGS.iter().all(|name| TopicConfig::of_synonym(name).is_some()));
+    }
+
+    #[test]
+    fn milliseconds_hold_before_hours() {
+        let configs = |rows: &[(&str, &str)]| -> BTreeMap<String, String> {
+            rows.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let written =
+            [("log.retention.hours", "24"), ("log.roll.hours", "2"), ("log.roll.ms", "5")];
+        let read = [("log.retention.ms", "86400000"), ("log.roll.ms", "5")];
+        assert_eq!(in_milliseconds(&configs(&written)), configs(&read));
+        let forever = in_milliseconds(&configs(&[("log.retention.hours", "-1")]));
+        assert_eq!(forever, configs(&[("log.retention.ms", "-1")]));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod load;
 mod plan;
+mod sweep;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::tasks::Tasks;
 
 pub use load::LoadError;
 pub(crate) use plan::Plan;
+use sweep::Sweep;
 
 /// Operations that wait for the task.
 const MAILBOX: usize = 1_024;
@@ -54,6 +56,8 @@ type Delivery = Box<dyn FnOnce() + Send>;
 pub(crate) struct Settings {
     pub(crate) groups: groups::Config,
     pub(crate) transactions: transactions::Config,
+    /// How often committed offsets are looked through for what has expired.
+    pub(crate) offsets_check_interval: Duration,
     /// The time of day.
     pub(crate) clock: fn() -> TimestampMs,
 }
@@ -105,6 +109,7 @@ impl Coordinator {
             groups: GroupCoordinator::new(settings.groups.clone()),
             transactions: TransactionCoordinator::new(settings.transactions.clone()),
             storage,
+            sweep: Sweep::new(settings.offsets_check_interval),
             settings,
             origin,
             waiting: HashMap::new(),
@@ -216,6 +221,7 @@ struct Task {
     groups: GroupCoordinator,
     transactions: TransactionCoordinator,
     storage: Storage,
+    sweep: Sweep,
     settings: Settings,
     origin: Instant,
     waiting: HashMap<Ticket, Waiting>,
@@ -276,7 +282,7 @@ impl Task {
         Now { timestamp: (self.settings.clock)(), monotonic_ms }
     }
 
-    /// Until the next deadline of either machine.
+    /// Until the next deadline of either machine, or the next look at the offsets.
     fn sleep(&self) -> Duration {
         let now = self.now();
         let of_groups = self.groups.next_deadline().map(|at| at.saturating_sub(now.monotonic_ms));
@@ -284,7 +290,8 @@ impl Task {
             .transactions
             .next_deadline()
             .map(|at| u64::try_from(at.0.saturating_sub(now.timestamp.0)).unwrap_or(0));
-        let nearest = of_groups.into_iter().chain(of_transactions).min();
+        let of_offsets = Some(self.sweep.next_ms.saturating_sub(now.monotonic_ms));
+        let nearest = of_groups.into_iter().chain(of_transactions).chain(of_offsets).min();
         nearest.map_or(LONGEST_SLEEP, |ms| Duration::from_millis(ms).min(LONGEST_SLEEP))
     }
 
@@ -295,6 +302,9 @@ impl Task {
             && let Some(plan) = self.transactions.expire(self.now())
         {
             self.apply_alone(plan.into());
+        }
+        if self.in_flight.len() < MAX_IN_FLIGHT {
+            self.sweep();
         }
     }
 

@@ -32,4 +32,5 @@ mod topics;
 
 pub use broker::{Broker, StartError};
 pub use config::{Config, Limits, ReplicationFactor, SeedTopic};
+pub use configs::in_milliseconds;
 pub use coordinator_task::LoadError;

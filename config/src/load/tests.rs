@@ -111,6 +111,47 @@ fn a_listener_beyond_loopback_is_refused() {
 }
 
 #[test]
+fn what_the_storage_is_to_follow_is_what_differs_from_kafkas_defaults() {
+    assert!(Settings::default().broker.static_configs().is_empty());
+    let text = "[broker]\nlog.retention.hours = 24\nlog.retention.ms = -1\nlog.retention.bytes = -1
+log.cleanup.policy = 'compact,delete'\nproducer.id.expiration.ms = 1000\n";
+    let configs = with_file(text).unwrap().broker.static_configs();
+    let shown: Vec<String> = configs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let expected = [
+        "log.cleanup.policy=compact,delete",
+        "log.retention.hours=24",
+        "log.retention.ms=-1",
+        "producer.id.expiration.ms=1000",
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn times_and_sizes_that_kafka_refuses_are_refused() {
+    for (key, value) in [
+        ("LOG_RETENTION_HOURS", "0"),
+        ("LOG_RETENTION_MS", "-2"),
+        ("LOG_RETENTION_BYTES", "-2"),
+        ("LOG_SEGMENT_BYTES", "1024"),
+        ("LOG_ROLL_HOURS", "0"),
+        ("LOG_ROLL_MS", "-1"),
+        ("LOG_CLEANUP_POLICY", "keep"),
+        ("LOG_CLEANER_DELETE_RETENTION_MS", "-1"),
+        ("OFFSETS_RETENTION_MINUTES", "0"),
+        ("OFFSETS_RETENTION_CHECK_INTERVAL_MS", "0"),
+        ("TRANSACTIONAL_ID_EXPIRATION_MS", "0"),
+        ("PRODUCER_ID_EXPIRATION_MS", "2147483648"),
+    ] {
+        let error = with_environment(&format!("OTTLA__BROKER__{key}"), value).unwrap_err();
+        let error = error.to_string();
+        let name = format!("broker.{}", key.to_lowercase().replace('_', "."));
+        assert!(error.starts_with(&format!("`{name}` is ")), "{error}");
+        assert!(error.contains("; write "), "{error}");
+    }
+    assert!(with_environment("OTTLA__BROKER__LOG_RETENTION_HOURS", "-1").is_ok());
+}
+
+#[test]
 fn a_secret_may_come_from_a_file_and_is_never_shown() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"smtp://me:geheim@mail.example:587\n").unwrap();

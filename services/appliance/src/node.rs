@@ -93,7 +93,8 @@ pub(crate) fn storage_config(settings: &Settings) -> storage::Config {
         } else {
             Some(PathBuf::from(journal))
         },
-        segment_bytes: settings.storage.segment_bytes,
+        segment_bytes: settings.broker.log_segment_bytes.unsigned_abs(),
+        broker_configs: server::in_milliseconds(&settings.broker.static_configs()),
         journal_segment_bytes: wish("OTTLA_JOURNAL_SEGMENT_BYTES")
             .unwrap_or(shipped.journal_segment_bytes),
         clean_every: wish("OTTLA_CLEAN_EVERY_MS")
@@ -116,6 +117,7 @@ fn wish(variable: &str) -> Option<u64> {
 fn broker_config(settings: &Settings, service_key: &str) -> server::Config {
     let broker = &settings.broker;
     let advertised = &broker.advertised_listeners;
+    let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
     server::Config {
         kafka: broker.listeners,
         advertised: if advertised.is_empty() { None } else { Some(advertised.clone()) },
@@ -136,6 +138,10 @@ fn broker_config(settings: &Settings, service_key: &str) -> server::Config {
         group_initial_rebalance_delay: Duration::from_millis(
             broker.group_initial_rebalance_delay_ms.into(),
         ),
+        offsets_retention: Duration::from_mins(broker.offsets_retention_minutes.unsigned_abs()),
+        offsets_check_interval: ms(broker.offsets_retention_check_interval_ms),
+        transactional_id_expiration: ms(broker.transactional_id_expiration_ms),
+        static_configs: broker.static_configs(),
     }
 }
 

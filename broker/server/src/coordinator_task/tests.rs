@@ -15,6 +15,7 @@ async fn start(directory: &TempDir, tasks: &mut Tasks, stop: &CancellationToken)
     let settings = Settings {
         groups: groups::Config::default(),
         transactions: transactions::Config::default(),
+        offsets_check_interval: Duration::from_mins(10),
         clock: Broker::now,
     };
     Coordinator::start(storage, settings, tasks, stop.clone()).await.unwrap()

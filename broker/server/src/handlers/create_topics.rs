@@ -183,11 +183,9 @@ fn result(
     }
     let catalogue = ctx.broker.storage.catalogue();
     let config = |config: &TopicConfig| {
-        let (_, value, source) = config
-            .synonyms(&catalogue, &wanted.configs)
-            .into_iter()
-            .next()
-            .unwrap_or((config.name, config.default.to_owned(), Source::Default));
+        let written = &ctx.broker.config.static_configs;
+        let (value, values) = config.of_topic(&catalogue, written, &wanted.configs);
+        let source = values.first().map_or(Source::Default, |(_, _, source)| *source);
         CreatableTopicConfigs::default()
             .with_name(StrBytes::from_static_str(config.name))
             .with_value(Some(StrBytes::from_string(value)))

@@ -68,12 +68,14 @@ fn handle(ctx: &mut Context, request: &Request) -> Result<Reply, Failure> {
     request.reply(&response)
 }
 
-/// One configuration with all the values it has; the first holds.
+/// One configuration with all the values it has.
 struct Row {
     name: &'static str,
     kind: ConfigType,
     read_only: bool,
-    values: Vec<(&'static str, String, Source)>,
+    /// The value that holds; the first of `values` may have it in another unit.
+    value: String,
+    values: Vec<configs::Shown>,
 }
 
 fn rows(
@@ -84,11 +86,10 @@ fn rows(
     match resource.resource_type {
         TOPIC => {
             let topic = ctx.topic_named(catalogue, &resource.resource_name)?;
-            let row = |config: &configs::TopicConfig| Row {
-                name: config.name,
-                kind: config.kind,
-                read_only: false,
-                values: config.synonyms(catalogue, &topic.configs),
+            let written = &ctx.broker.config.static_configs;
+            let row = |config: &configs::TopicConfig| {
+                let (value, values) = config.of_topic(catalogue, written, &topic.configs);
+                Row { name: config.name, kind: config.kind, read_only: false, value, values }
             };
             Ok(TOPIC_CONFIGS.iter().map(row).collect())
         }
@@ -117,19 +118,17 @@ fn broker_rows(ctx: &Context, catalogue: &Catalogue, is_default: bool) -> Vec<Ro
     let mut rows = Vec::new();
     for config in TOPIC_CONFIGS {
         let Some(name) = config.synonym else { continue };
-        let mut values = Vec::new();
-        if let Some(value) = catalogue.broker_configs.get(name) {
-            values.push((name, value.clone(), Source::DynamicDefaultBroker));
-        }
-        if !is_default {
-            values.push((name, config.default.to_owned(), Source::Default));
+        let (value, mut values) = config.of_broker(catalogue, &ctx.broker.config.static_configs);
+        if is_default {
+            values.retain(|(_, _, source)| *source == Source::DynamicDefaultBroker);
         }
         let read_only = !DYNAMIC_BROKER_CONFIGS.contains(&name);
-        rows.push(Row { name, kind: config.kind, read_only, values });
+        rows.push(Row { name, kind: config.kind, read_only, value, values });
     }
     if !is_default {
         for (name, kind, value, source) in configs::broker_configs(&ctx.broker.config) {
-            rows.push(Row { name, kind, read_only: true, values: vec![(name, value, source)] });
+            let values = vec![(name, value.clone(), source)];
+            rows.push(Row { name, kind, read_only: true, value, values });
         }
     }
     rows.retain(|row| !row.values.is_empty());
@@ -139,11 +138,10 @@ fn broker_rows(ctx: &Context, catalogue: &Catalogue, is_default: bool) -> Vec<Ro
 
 impl Row {
     fn shown(self, version: i16, with_synonyms: bool) -> DescribeConfigsResourceResult {
-        let (_, value, source) =
-            self.values.first().cloned().unwrap_or((self.name, String::new(), Source::Default));
+        let source = self.values.first().map_or(Source::Default, |(_, _, source)| *source);
         let mut shown = DescribeConfigsResourceResult::default()
             .with_name(StrBytes::from_static_str(self.name))
-            .with_value(Some(StrBytes::from_string(value)))
+            .with_value(Some(StrBytes::from_string(self.value)))
             .with_read_only(self.read_only)
             .with_config_source(source.code())
             .with_documentation(None);

@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use ::wire::ErrorCode;
 use bytes::Bytes;
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{
@@ -13,13 +16,16 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest,
-    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest, TopicName,
+    DeleteGroupsRequest, DeleteTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest,
+    GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    SyncGroupRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::wire::{Client, House, TOPIC, text};
+use server::Config;
+
+use crate::wire::{Client, DEADLINE, House, TOPIC, text};
 
 const ASSIGNMENT: &[u8] = b"all of it";
 
@@ -311,4 +317,74 @@ async fn who_waits_in_a_rebalance_is_answered_when_the_broker_stops() {
     if second.receive_frame().await.is_some() {
         assert!(second.receive_frame().await.is_none());
     }
+}
+
+async fn states(client: &mut Client, names: &[&str]) -> Vec<String> {
+    let groups = names.iter().map(|name| group(name)).collect();
+    let request = DescribeGroupsRequest::default().with_groups(groups);
+    let described = client.call(6, &request).await.groups;
+    described.iter().map(|group| group.group_state.to_string()).collect()
+}
+
+fn forgetful(config: Config) -> Config {
+    Config {
+        offsets_retention: Duration::from_millis(1),
+        offsets_check_interval: Duration::from_millis(20),
+        ..config
+    }
+}
+
+#[tokio::test]
+async fn offsets_expire_with_their_groups_unless_there_are_members() {
+    const NAMES: &[&str] = &["left", "simple", "stays"];
+    let mut house = House::start().await;
+    let mut client = house.client().await;
+    let mut members = Vec::new();
+    for name in ["left", "stays"] {
+        let joined = join(&mut client, 9, name).await;
+        sync(&mut client, 5, name, &joined).await;
+        let member = (joined.generation_id, &joined.member_id);
+        assert_eq!(commit(&mut client, 9, name, member).await, 0);
+        members.push(joined);
+    }
+    leave(&mut client, 5, "left", &members[0]).await;
+    assert_eq!(commit(&mut client, 9, "simple", (-1, &StrBytes::default())).await, 0);
+    house.restart().await;
+    let mut client = house.client().await;
+    assert_eq!(states(&mut client, NAMES).await, ["Empty", "Empty", "Stable"]);
+
+    house.restart_with(forgetful).await;
+    let mut client = house.client().await;
+    let expired = async {
+        while states(&mut client, NAMES).await != ["Dead", "Dead", "Stable"] {
+            assert_eq!(heartbeat(&mut client, 4, "stays", &members[1]).await, 0);
+        }
+    };
+    tokio::time::timeout(DEADLINE, expired).await.unwrap();
+
+    house.restart_with(|config| config).await;
+    let mut client = house.client().await;
+    assert_eq!(states(&mut client, NAMES).await, ["Dead", "Dead", "Stable"]);
+    for name in ["left", "simple"] {
+        assert_eq!(fetch(&mut client, 9, name).await.0, -1, "{name}");
+    }
+    assert_eq!(fetch(&mut client, 9, "stays").await.0, 42);
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_takes_the_offsets_of_all_groups_along() {
+    let mut house = House::start().await;
+    let mut client = house.client().await;
+    for name in ["one", "other"] {
+        assert_eq!(commit(&mut client, 9, name, (-1, &StrBytes::default())).await, 0);
+    }
+    let topic = DeleteTopicState::default().with_name(Some(TopicName(text(TOPIC))));
+    let request = DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
+    assert_eq!(client.call(6, &request).await.responses[0].error_code, 0);
+    assert_eq!(states(&mut client, &["one", "other"]).await, ["Dead", "Dead"]);
+    house.restart().await;
+    let mut client = house.client().await;
+    assert_eq!(states(&mut client, &["one", "other"]).await, ["Dead", "Dead"]);
+    house.stop().await;
 }

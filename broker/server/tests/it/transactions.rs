@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use ::wire::ErrorCode;
 use ::wire::batch::{self, BatchBuilder, NewRecord};
 use ::wire::{ProducerEpoch, ProducerId, Sequence, TimestampMs};
@@ -19,7 +21,9 @@ use kafka_protocol::messages::{
     ProducerId as WireProducerId, TopicName, TransactionalId, TxnOffsetCommitRequest,
 };
 
-use crate::wire::{Client, House, TOPIC, text};
+use server::Config;
+
+use crate::wire::{Client, DEADLINE, House, TOPIC, text};
 
 const GROUP: &str = "group";
 
@@ -318,5 +322,30 @@ async fn producers_without_transactions_get_ids_of_their_own() {
     assert!(given.insert(client.call(5, &request).await.producer_id.0));
     let half = request.with_producer_id(WireProducerId(5));
     assert_eq!(client.call(5, &half).await.error_code, ErrorCode::INVALID_REQUEST.0);
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_transactional_id_is_forgotten_unless_its_transaction_is_open() {
+    let forgetful = |config: Config| Config {
+        transactional_id_expiration: Duration::from_millis(50),
+        ..config
+    };
+    let mut house = House::with(forgetful).await;
+    let mut client = house.client().await;
+    let mut busy = Transactional::init(&mut client, 5, "busy").await;
+    // On a slow machine the id may be forgotten before it is used.
+    while busy.add_partition(&mut client, 3).await != 0 {
+        busy = Transactional::init(&mut client, 5, "busy").await;
+    }
+    let mut idle = Transactional::init(&mut client, 5, "idle").await;
+    let unknown = ErrorCode::INVALID_PRODUCER_ID_MAPPING.0;
+    let forgotten = async { while idle.end(&mut client, 3, true).await != unknown {} };
+    tokio::time::timeout(DEADLINE, forgotten).await.unwrap();
+
+    house.restart_with(|config| config).await;
+    let mut client = house.client().await;
+    assert_eq!(idle.end(&mut client, 3, true).await, unknown);
+    assert_eq!(busy.end(&mut client, 3, true).await, 0);
     house.stop().await;
 }

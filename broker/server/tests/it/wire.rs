@@ -23,19 +23,31 @@ pub(crate) const SERVICE_KEY: &[u8] = b"key of the services";
 pub(crate) struct House {
     running: Option<(Broker, Storage)>,
     directory: TempDir,
+    configure: fn(Config) -> Config,
 }
 
 impl House {
     pub(crate) async fn start() -> Self {
+        Self::with(|config| config).await
+    }
+
+    /// With a configuration of its own.
+    pub(crate) async fn with(configure: fn(Config) -> Config) -> Self {
         let directory = TempDir::new().unwrap();
-        let running = Some(open(&directory).await);
-        Self { running, directory }
+        let running = Some(open(&directory, configure).await);
+        Self { running, directory, configure }
+    }
+
+    /// Stops broker and storage, and starts both on what they left, with another configuration.
+    pub(crate) async fn restart_with(&mut self, configure: fn(Config) -> Config) {
+        self.configure = configure;
+        self.restart().await;
     }
 
     /// Stops broker and storage, and starts both on what they left.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        self.running = Some(open(&self.directory).await);
+        self.running = Some(open(&self.directory, self.configure).await);
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -52,7 +64,7 @@ impl House {
     }
 }
 
-async fn open(directory: &TempDir) -> (Broker, Storage) {
+async fn open(directory: &TempDir, configure: fn(Config) -> Config) -> (Broker, Storage) {
     let config = storage::Config::new(directory.path().join("data"));
     let (storage, _) = Storage::open(config, Host::real()).unwrap();
     let config = Config {
@@ -71,7 +83,7 @@ async fn open(directory: &TempDir) -> (Broker, Storage) {
         }],
         ..Config::default()
     };
-    (Broker::start(config, storage.clone()).await.unwrap(), storage)
+    (Broker::start(configure(config), storage.clone()).await.unwrap(), storage)
 }
 
 pub(crate) struct Client {

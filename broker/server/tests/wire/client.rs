@@ -26,7 +26,11 @@ impl Running {
 
     /// With retention as shipped: the tests' records are soon gone.
     pub(crate) fn as_shipped() -> Self {
-        Self::open(Config::default(), |_| {})
+        Self::as_shipped_with(Config::default())
+    }
+
+    pub(crate) fn as_shipped_with(config: Config) -> Self {
+        Self::open(config, |_| {})
     }
 
     pub(crate) fn with(config: Config) -> Self {
@@ -37,6 +41,7 @@ impl Running {
         let data = TempDir::new().unwrap();
         let config_of_storage = storage::Config {
             journal_segment_bytes: 8 << 20,
+            broker_configs: server::in_milliseconds(&config.static_configs),
             ..storage::Config::new(data.path().to_path_buf())
         };
         let (storage, _) = Storage::open(config_of_storage, Host::real()).unwrap();

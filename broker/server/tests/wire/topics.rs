@@ -174,6 +174,94 @@ fn configurations_are_set_appended_to_subtracted_from_and_deleted() {
     assert_eq!(alter(&mut client, "retention.ms", 9, "1"), ErrorCode::INVALID_REQUEST);
 }
 
+/// Value, source, and every value that the name has, with its source.
+fn synonyms(
+    client: &mut Client,
+    (kind, resource): (i8, &str),
+    name: &str,
+) -> (String, i8, Vec<(String, String, i8)>) {
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(resource))
+        .with_configuration_keys(Some(vec![text(name)]));
+    let request = DescribeConfigsRequest::default()
+        .with_resources(vec![resource])
+        .with_include_synonyms(true);
+    let request = RequestKind::DescribeConfigs(request);
+    let ResponseKind::DescribeConfigs(response) = client.call(ApiKey::DescribeConfigs, 4, &request)
+    else {
+        panic!("another response");
+    };
+    let shown = &response.results[0].configs[0];
+    let text = |value: &Option<_>| {
+        let value: &kafka_protocol::protocol::StrBytes = value.as_ref().unwrap();
+        value.to_string()
+    };
+    let synonyms = shown.synonyms.iter().map(|s| (s.name.to_string(), text(&s.value), s.source));
+    (text(&shown.value), shown.config_source, synonyms.collect())
+}
+
+#[test]
+fn a_topic_inherits_what_the_broker_was_started_with() {
+    let (topic_source, dynamic, from_file, default) = (1, 3, 4, 5);
+    let written = [
+        ("log.retention.hours", "24"),
+        ("log.cleanup.policy", "compact"),
+        ("log.segment.bytes", "2097152"),
+        ("producer.id.expiration.ms", "5000"),
+    ];
+    let static_configs =
+        written.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+    let broker = Running::with(Config { static_configs, ..Config::default() });
+    let mut client = broker.client();
+    topic_id(&mut client, "t");
+    let row = |name: &str, value: &str, source| (name.to_owned(), value.to_owned(), source);
+
+    let inherited = vec![
+        row("log.cleanup.policy", "compact", from_file),
+        row("log.cleanup.policy", "delete", default),
+    ];
+    let shown = synonyms(&mut client, (2, "t"), "cleanup.policy");
+    assert_eq!(shown, ("compact".to_owned(), from_file, inherited.clone()));
+    assert_eq!(alter(&mut client, "cleanup.policy", 0, "delete"), ErrorCode::NONE);
+    let own = [vec![row("cleanup.policy", "delete", topic_source)], inherited].concat();
+    let shown = synonyms(&mut client, (2, "t"), "cleanup.policy");
+    assert_eq!(shown, ("delete".to_owned(), topic_source, own));
+
+    // The tests' brokers keep everything, by a setting of their run time.
+    let retention = vec![
+        row("log.retention.ms", "-1", dynamic),
+        row("log.retention.hours", "24", from_file),
+        row("log.retention.ms", "604800000", default),
+    ];
+    let shown = synonyms(&mut client, (2, "t"), "retention.ms");
+    assert_eq!(shown, ("-1".to_owned(), dynamic, retention.clone()));
+    let shown = synonyms(&mut client, (4, "1"), "log.retention.ms");
+    assert_eq!(shown, ("-1".to_owned(), dynamic, retention));
+
+    assert_eq!(config(&mut client, "segment.bytes"), ("2097152".to_owned(), from_file));
+    assert_eq!(config(&mut client, "max.message.bytes"), ("1048588".to_owned(), default));
+    for (name, value, source) in [
+        ("log.retention.hours", "24", from_file),
+        ("log.roll.hours", "168", default),
+        ("producer.id.expiration.ms", "5000", from_file),
+        ("offsets.retention.minutes", "10080", default),
+        ("transactional.id.expiration.ms", "604800000", default),
+    ] {
+        let (shown, of, _) = synonyms(&mut client, (4, "1"), name);
+        assert_eq!((shown.as_str(), of), (value, source), "{name}");
+    }
+
+    let unset = Running::as_shipped_with(Config {
+        static_configs: [("log.retention.hours".to_owned(), "24".to_owned())].into(),
+        ..Config::default()
+    });
+    let mut client = unset.client();
+    topic_id(&mut client, "t");
+    let (value, source, _) = synonyms(&mut client, (2, "t"), "retention.ms");
+    assert_eq!((value.as_str(), source), ("86400000", from_file));
+}
+
 #[test]
 fn records_are_deleted_only_where_age_may_delete_them() {
     let broker = Running::start();
