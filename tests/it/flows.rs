@@ -125,6 +125,38 @@ async fn readiness_names_every_part_and_the_api_describes_itself() {
 }
 
 #[tokio::test]
+async fn the_metrics_tell_of_the_broker_and_name_nobody() {
+    let app = Appliance::start().await;
+    let anna = app.person("anna").await;
+    let answer = app.client.get(app.url("/metrics")).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let text = answer.text().await.unwrap();
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    };
+    for name in [
+        "ottla_journal_cycles_total",
+        "ottla_journal_bytes_total",
+        "ottla_journal_sync_seconds_total",
+        "ottla_journal_segments",
+        "ottla_connections_open",
+        "ottla_connections_accepted_total",
+        "ottla_received_bytes_total",
+        "ottla_sent_bytes_total",
+        "ottla_process_resident_bytes",
+        "ottla_process_cpu_seconds_total",
+        "ottla_process_open_files",
+    ] {
+        assert!(value(name) > 0.0, "{name}");
+    }
+    assert!(value("ottla_cleaner_behind") == 0.0 && value("ottla_produce_refused") == 0.0);
+    assert!(!text.contains("task") && !text.contains("__") && !text.contains(&anna.email));
+}
+
+#[tokio::test]
 async fn a_service_answers_on_its_own_port_without_api_in_its_paths() {
     let port = free_port();
     let app =

@@ -15,6 +15,7 @@ use crate::frame::RequestMemory;
 use crate::purgatory::Purgatory;
 use crate::tasks::Tasks;
 use crate::topics;
+use crate::traffic::Traffic;
 use crate::{Config, SeedTopic, connection, context};
 
 /// How long connections get to write their last answers.
@@ -55,6 +56,7 @@ pub struct Broker {
     local_addr: SocketAddr,
     stop: CancellationToken,
     listener: Tasks,
+    traffic: Arc<Traffic>,
 }
 
 impl Broker {
@@ -75,22 +77,29 @@ impl Broker {
         let settings = coordinator_settings(&config);
         let coordinator =
             Coordinator::start(storage.clone(), settings, &mut tasks, stop.clone()).await?;
+        let traffic = Arc::new(Traffic::default());
         let shared = Arc::new(context::Broker {
             config,
             storage,
             authorizer,
             coordinator,
             purgatory,
+            traffic: Arc::clone(&traffic),
             advertised,
             stop: stop.clone(),
         });
         tasks.start_vital("kafka listener", accept(listener, shared));
-        Ok(Self { local_addr, stop, listener: tasks })
+        Ok(Self { local_addr, stop, listener: tasks, traffic })
     }
 
     /// Where the broker listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// What goes over the connections.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
     }
 
     /// Stops accepting, lets requests at hand be answered, and closes the connections.
@@ -159,7 +168,10 @@ async fn accept(listener: TcpListener, broker: Arc<context::Broker>) {
     loop {
         tokio::select! {
             () = broker.stop.cancelled() => break,
-            id = connections.reap() => open.remove(id),
+            id = connections.reap() => {
+                open.remove(id);
+                broker.traffic.closed();
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     if !open.has_room(peer.ip(), &broker.config.limits) {
@@ -173,6 +185,7 @@ async fn accept(listener: TcpListener, broker: Arc<context::Broker>) {
                     let serve = connection::serve(stream, peer, Arc::clone(&broker), memory.clone());
                     let id = connections.start(serve);
                     open.add(id, peer.ip());
+                    broker.traffic.opened();
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");

@@ -25,7 +25,10 @@ use crate::frame::{self, Frame, FrameReader, ReadError, RequestMemory};
 use crate::handlers::{api_versions, sasl_authenticate};
 use crate::settle::settle;
 use crate::tasks;
+use crate::traffic::Traffic;
 
+/// In front of every frame.
+const LENGTH_BYTES: usize = 4;
 /// Answers that wait for their turn or for something to happen.
 const PENDING_REPLIES: usize = 32;
 /// At most this many pieces go into one write.
@@ -83,7 +86,7 @@ pub(crate) async fn serve(
     let reading = async {
         tokio::select! {
             biased;
-            result = read(reader, frames_in, &unanswered) => read_result = result,
+            result = read(reader, frames_in, &unanswered, &broker.traffic) => read_result = result,
             () = broker.stop.cancelled() => {}
         }
         closed.cancel();
@@ -93,7 +96,8 @@ pub(crate) async fn serve(
     // was asked before is still answered.
     let working = async {
         let handling = async { Ok(handle(&mut context, frames, replies_in).await) };
-        let writing = write(write_half, replies, broker.config.limits.frame, &unanswered);
+        let limit = broker.config.limits.frame;
+        let writing = write(write_half, replies, limit, (&unanswered, broker.traffic.as_ref()));
         let (handled, ()) = tokio::try_join!(handling, writing)?;
         handled
     };
@@ -121,9 +125,11 @@ async fn read(
     mut reader: FrameReader<'_>,
     frames: mpsc::Sender<RawFrame>,
     unanswered: &AtomicUsize,
+    traffic: &Traffic,
 ) -> Result<(), Ended> {
     while let Some(frame) = reader.next(|| unanswered.load(Ordering::Relaxed) > 0).await? {
         unanswered.fetch_add(1, Ordering::Relaxed);
+        traffic.received(LENGTH_BYTES + frame.0.len());
         if frames.send(frame).await.is_err() {
             break;
         }
@@ -188,7 +194,7 @@ async fn write(
     mut socket: WriteHalf<'_>,
     mut replies: mpsc::Receiver<Pending>,
     limit: Duration,
-    unanswered: &AtomicUsize,
+    (unanswered, traffic): (&AtomicUsize, &Traffic),
 ) -> Result<(), Ended> {
     while let Some(pending) = replies.recv().await {
         let Pending { key, version, correlation_id, reply, memory } = pending;
@@ -204,7 +210,9 @@ async fn write(
                 version,
                 why: Failure::Unencodable,
             })?;
+            let bytes = head.len() + body.len();
             write_pieces(&mut socket, head, body, limit).await?;
+            traffic.sent(bytes);
         }
         unanswered.fetch_sub(1, Ordering::Relaxed);
     }

@@ -11,6 +11,7 @@ use wire::TimestampMs;
 use crate::Config;
 use crate::coordinator_task::Coordinator;
 use crate::purgatory::Purgatory;
+use crate::traffic::Traffic;
 
 /// What all connections share.
 pub(crate) struct Broker {
@@ -22,6 +23,7 @@ pub(crate) struct Broker {
     pub(crate) coordinator: Coordinator,
     /// Fetches that wait for something to read.
     pub(crate) purgatory: Arc<Purgatory>,
+    pub(crate) traffic: Arc<Traffic>,
 
     /// The host and port that clients are told.
     pub(crate) advertised: (StrBytes, i32),

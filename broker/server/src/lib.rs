@@ -29,8 +29,10 @@ mod refusal;
 mod settle;
 mod tasks;
 mod topics;
+mod traffic;
 
 pub use broker::{Broker, StartError};
 pub use config::{Config, Limits, ReplicationFactor, SeedTopic};
 pub use configs::in_milliseconds;
 pub use coordinator_task::LoadError;
+pub use traffic::{Traffic, TrafficStats};

@@ -96,7 +96,9 @@ impl Cleaner {
         let mut due = self.look(shared, now);
         due.sort_by(|one, other| other.dirty_percent.total_cmp(&one.dirty_percent));
         shared.cleaning.seen(&due, self.damaged.len(), began);
-        for candidate in &due {
+        let is_postponed = |one: &&Candidate| self.postponed.contains_key(&one.partition.id);
+        let (_, next): (Vec<_>, Vec<_>) = due.iter().partition(is_postponed);
+        for candidate in next {
             match compact(shared, candidate, self.most_keys, now) {
                 Ok(()) => shared.cleaning.cleaned(shared.host.clock.monotonic()),
                 Err(Failure::Stopping) => return,
@@ -131,8 +133,7 @@ impl Cleaner {
                 let request = DeleteRecords { partition: id, before: start, done: Box::new(drop) };
                 shared.queue.push(Request::DeleteRecords(request));
             }
-            if settings.compact && !self.damaged.contains(&id) && !self.postponed.contains_key(&id)
-            {
+            if settings.compact && !self.damaged.contains(&id) {
                 let candidate = Candidate::of(&partition, settings, now);
                 due.extend(candidate.filter(|one| one.is_due() || is_overdue(shared, one, now)));
             }
@@ -229,6 +230,7 @@ fn write_anew(
         discard()?;
         return Ok(());
     }
+    shared.counters.reclaimed(needed.saturating_sub(segment.length));
     partition.published().pending_swaps += 1;
     let partition = partition.id;
     let swap = Swap { partition, base, end, generation, segment, rows, dropped_markers };

@@ -338,7 +338,10 @@ impl Committer {
         if mutant::is(Mutant::EarlyAnswer) {
             self.draft.synced.drain(..).for_each(Answer::give);
         }
+        let clock = &self.shared.host.clock;
+        let began = clock.monotonic();
         self.ring.sync().map_err(|error| ("the journal cannot be synced", error))?;
+        self.shared.counters.cycle(length, clock.monotonic().saturating_sub(began));
         self.writer.finish().map_err(|error| ("a log cannot be written", error))?;
         self.proved = self.cycle;
         self.cycle = header.number;

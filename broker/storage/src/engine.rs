@@ -32,6 +32,7 @@ use crate::{
     recovery::{Recovered, recover},
     segment_file::{MAX_OPEN_FOR_READING, OpenFiles},
     shared::{Observer, Shared},
+    stats::{Counters, StorageStats},
 };
 
 /// How long a clean stop waits for its checkpoint; the next start replays what is missing.
@@ -84,6 +85,7 @@ pub(crate) fn open(
         queue: Queue::default(),
         jobs: Jobs::default(),
         cleaning: Cleaning::default(),
+        counters: Counters::default(),
         map,
         partitions: RwLock::new(partitions),
         open_files: OpenFiles::new(MAX_OPEN_FOR_READING),
@@ -288,7 +290,12 @@ impl Storage {
 
     /// How compaction keeps up.
     pub fn cleaner_status(&self) -> CleanerStatus {
-        self.0.shared.cleaning.status()
+        self.0.shared.cleaning.status_at(self.0.shared.host.clock.monotonic())
+    }
+
+    /// What was counted since the start.
+    pub fn stats(&self) -> StorageStats {
+        self.0.shared.counters.read(self.0.shared.segments.count())
     }
 
     /// Called once per published cycle with the partitions whose high watermark or last stable

@@ -145,7 +145,7 @@ pub(crate) fn step(shared: &Shared) -> bool {
     let make_reserve = state.make_reserve;
     drop(state);
     if let Some(plan) = &plan
-        && let Err(error) = take_checkpoint(shared, plan)
+        && let Err(error) = timed(shared, || take_checkpoint(shared, plan))
     {
         if plan.last {
             // The process ends anyway, and the journal has everything.
@@ -192,6 +192,13 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some),
     }
+}
+
+fn timed(shared: &Shared, take: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let began = shared.host.clock.monotonic();
+    take()?;
+    shared.counters.checkpoint(shared.host.clock.monotonic().saturating_sub(began));
+    Ok(())
 }
 
 fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
@@ -245,6 +252,7 @@ fn delete_files(shared: &Shared, plan: &CheckpointPlan) -> Vec<(PartitionId, Off
         if gone.is_empty() {
             continue;
         }
+        shared.counters.deleted(gone.iter().map(|segment| segment.length));
         for segment in &gone {
             segment.file.retire();
         }

@@ -46,6 +46,7 @@ mod reserve;
 mod segment_file;
 mod settings;
 mod shared;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -65,3 +66,4 @@ pub use host::{
 pub use inspect::{Inspection, Progress};
 pub use repair::{RepairReport, Repaired, repair};
 pub use shared::Observer;
+pub use stats::StorageStats;

@@ -25,6 +25,7 @@ use crate::{
     queue::Queue,
     reserve::Reserve,
     segment_file::OpenFiles,
+    stats::Counters,
 };
 
 /// Told of the partitions whose high watermark or last stable offset rose.
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) jobs: Jobs,
     pub(crate) cleaning: Cleaning,
+    pub(crate) counters: Counters,
     pub(crate) map: Map,
     pub(crate) partitions: Partitions,
     pub(crate) open_files: OpenFiles,

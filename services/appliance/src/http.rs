@@ -1,4 +1,4 @@
-//! The HTTP port: health, the description of the API, and every service under `/api`.
+//! The HTTP port: health, metrics, the description of the API, and every service under `/api`.
 
 mod proxy;
 mod routes;

@@ -16,6 +16,7 @@ mod host;
 mod http;
 mod key;
 mod log;
+mod metrics;
 mod node;
 mod notify;
 mod serve;

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::{ReplicationFactor, Settings};
-use server::{Broker, StartError};
+use server::{Broker, StartError, Traffic};
 use storage::{Host, OpenError, Storage};
 
 use crate::host::taken;
@@ -71,6 +72,11 @@ impl Node {
     /// What the broker stores in.
     pub(crate) fn storage(&self) -> Storage {
         self.storage.clone()
+    }
+
+    /// What goes over its connections.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        self.broker.traffic()
     }
 
     /// Ends the connections, then writes what the next start would have to replay.

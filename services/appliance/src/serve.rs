@@ -16,6 +16,7 @@ use crate::cli::ServiceName;
 use crate::host::{self, Signals};
 use crate::http::{self, Front, Proxy, Serving, Slot};
 use crate::log::{self, Voice};
+use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::services::{self, Common};
 use crate::supervise::Supervised;
@@ -73,6 +74,7 @@ struct Appliance {
     places: Vec<(ServiceName, watch::Sender<Option<Serving>>)>,
     servers: Vec<http::Server>,
     node: Option<Node>,
+    metrics: Metrics,
     services: JoinSet<()>,
 }
 
@@ -106,9 +108,14 @@ impl Appliance {
         let mut parts: Vec<&'static str> = if broker_here { vec![BROKER] } else { Vec::new() };
         parts.extend(places.iter().map(|(name, _)| name.as_str()));
         let board = Board::new(&parts);
+        let metrics = Metrics::default();
         let front = match (alone, slots.first()) {
             (Some(_), Some(slot)) => http::own_port(slot.clone(), board.clone()),
-            _ => http::front(Front { board: board.clone(), slots: slots.clone() }),
+            _ => http::front(Front {
+                board: board.clone(),
+                slots: slots.clone(),
+                metrics: metrics.clone(),
+            }),
         };
         let servers = vec![http::Server::start(listener, front)];
         let stop = CancellationToken::new();
@@ -120,6 +127,7 @@ impl Appliance {
             places,
             servers,
             node: None,
+            metrics,
             services: JoinSet::new(),
         })
     }
@@ -133,6 +141,7 @@ impl Appliance {
             self.board.set(BROKER, false, "restoring");
             let node = Node::start(settings, self.voice).await?;
             self.board.set(BROKER, true, "ready");
+            self.metrics.set(node.storage(), node.traffic());
             let common = Common {
                 brokers: node.address().to_string(),
                 sasl: true,

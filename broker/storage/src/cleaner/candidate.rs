@@ -20,6 +20,7 @@ pub(super) struct Candidate {
     pub(super) end: Offset,
     /// Keys in front of it are there once.
     pub(super) first_dirty: Offset,
+    pub(super) dirty_bytes: u64,
     /// Of the bytes, in percent.
     pub(super) dirty_percent: f64,
 }
@@ -49,7 +50,15 @@ impl Candidate {
         }
         let dirty_percent = 100.0 * share(dirty, clean + dirty);
         let partition = Arc::clone(partition);
-        Some(Self { partition, settings, segments, end, first_dirty, dirty_percent })
+        Some(Self {
+            partition,
+            settings,
+            segments,
+            end,
+            first_dirty,
+            dirty_bytes: dirty,
+            dirty_percent,
+        })
     }
 
     /// The first file that has something dirty in it.

@@ -19,8 +19,14 @@ pub struct CleanerStatus {
     pub max_dirty_percent: f64,
     /// How many logs are due.
     pub due: usize,
+    /// What is dirty of them.
+    pub due_bytes: u64,
     /// How long the one has waited that waits longest.
     pub longest_due: Duration,
+    /// Whether that is longer than it should be.
+    pub behind: bool,
+    /// How many logs were compacted.
+    pub passes: u64,
     /// When the last pass ended, by the monotonic clock.
     pub last_cleaned: Option<Duration>,
     /// Logs that are not compacted any more, because a batch in them is damaged.
@@ -64,8 +70,12 @@ impl Cleaning {
         !waited.unwrap_or_else(PoisonError::into_inner).0.stopping
     }
 
-    pub(crate) fn status(&self) -> CleanerStatus {
-        self.lock().status
+    /// A pass may take long, and so the wait is counted from now and not from the last look.
+    pub(crate) fn status_at(&self, now: Duration) -> CleanerStatus {
+        let state = self.lock();
+        let oldest = state.due_since.values().min().copied().unwrap_or(now);
+        let longest_due = now.saturating_sub(oldest);
+        CleanerStatus { longest_due, behind: longest_due > BEHIND_AFTER, ..state.status }
     }
 
     /// Takes note of what a look has found.
@@ -82,7 +92,8 @@ impl Cleaning {
         let max_dirty_percent = due.first().map_or(0.0, |first| first.dirty_percent);
         let status = &mut state.status;
         (status.due, status.uncleanable) = (due.len(), uncleanable);
-        (status.longest_due, status.max_dirty_percent) = (longest_due, max_dirty_percent);
+        status.due_bytes = due.iter().map(|one| one.dirty_bytes).sum();
+        status.max_dirty_percent = max_dirty_percent;
         if longest_due > BEHIND_AFTER && now.saturating_sub(state.warned) > BEHIND_AFTER {
             state.warned = now;
             let seconds = longest_due.as_secs();
@@ -91,6 +102,8 @@ impl Cleaning {
     }
 
     pub(super) fn cleaned(&self, now: Duration) {
-        self.lock().status.last_cleaned = Some(now);
+        let status = &mut self.lock().status;
+        status.last_cleaned = Some(now);
+        status.passes += 1;
     }
 }

@@ -317,6 +317,7 @@ impl Committer {
         }
         if full != self.full {
             self.full = full;
+            self.shared.counters.refuse_produce(full);
             if full {
                 tracing::error!(free, "the disk is full; produce is refused until there is space");
             } else {

@@ -6,3 +6,4 @@ mod deletion;
 mod lab;
 mod producers;
 mod retention;
+mod status;

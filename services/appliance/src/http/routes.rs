@@ -11,6 +11,7 @@ use utoipa::openapi::{Info, OpenApi, OpenApiBuilder, Server};
 
 use super::proxy::Proxy;
 use crate::board::{Board, all_ready, summary};
+use crate::metrics::Metrics;
 
 /// The first segment of every path of a service, without `/api`.
 const SEGMENTS: &[(&str, &[&str])] = &[
@@ -87,6 +88,7 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
 pub(crate) struct Front {
     pub board: Board,
     pub slots: Vec<Slot>,
+    pub metrics: Metrics,
 }
 
 /// The router of the HTTP port.
@@ -95,6 +97,7 @@ pub(crate) fn front(front: Front) -> Router {
     Router::new()
         .route("/livez", get(alive))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .nest("/api", api)
         .fallback(|| async { nothing_here() })
         .with_state(front)
@@ -102,6 +105,10 @@ pub(crate) fn front(front: Front) -> Router {
 
 async fn alive() -> &'static str {
     "alive\n"
+}
+
+async fn metrics(State(front): State<Front>) -> Response {
+    front.metrics.answer()
 }
 
 fn nothing_here() -> Response {

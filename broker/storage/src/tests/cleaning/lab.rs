@@ -109,6 +109,10 @@ impl Lab {
         self.clock.now()
     }
 
+    pub(super) fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
     pub(super) fn remove(&self, path: &std::path::Path) {
         self.host.disk.remove_file(path).unwrap();
     }
