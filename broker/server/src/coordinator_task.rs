@@ -237,10 +237,14 @@ impl Task {
                 self.reload(&stop).await;
                 failed = false;
             }
+            // Who asks all the time does not keep deadlines from being met.
+            if !failed && self.in_flight.len() < MAX_IN_FLIGHT && self.sleep().is_zero() {
+                self.expire();
+            }
             match self.wake(&mut operations, &stop, failed).await {
                 Wake::Operation(operation) => operation(&mut self),
                 Wake::Appended(result) => failed |= self.appended(result.err()),
-                Wake::Deadline => self.expire(),
+                Wake::Deadline => {}
                 Wake::Stop => break,
             }
         }
