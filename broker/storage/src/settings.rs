@@ -91,3 +91,33 @@ impl<'a> Found<'a> {
         self.text(name, synonym)?.trim().parse().ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn configs(name: &str, value: &str) -> BTreeMap<String, String> {
+        [(name.to_owned(), value.to_owned())].into()
+    }
+
+    #[test]
+    fn a_topics_own_setting_holds_before_the_run_times_and_that_before_the_starts() {
+        let topic = |configs| {
+            let id = wire::TopicId(uuid::Uuid::from_u128(9));
+            Arc::new(Topic { id, name: "t".to_owned(), partitions: 1, configs })
+        };
+        let retention = |catalogue: &Catalogue, topic: &Arc<Topic>| {
+            TopicSettings::of(catalogue, Some(topic), 1 << 30).retention_ms
+        };
+        let (plain, own) = (topic(BTreeMap::new()), topic(configs("retention.ms", "1")));
+        let mut catalogue = Catalogue::default();
+        assert_eq!(retention(&catalogue, &plain), Some(WEEK_MS));
+        catalogue.static_configs = Arc::new(configs("log.retention.ms", "3"));
+        assert_eq!(retention(&catalogue, &plain), Some(3));
+        catalogue.broker_configs = configs("log.retention.ms", "2");
+        assert_eq!(retention(&catalogue, &plain), Some(2));
+        assert_eq!(retention(&catalogue, &own), Some(1));
+    }
+}

@@ -10,12 +10,21 @@ use crate::context::Broker;
 const GROUP: &str = "group";
 
 async fn start(directory: &TempDir, tasks: &mut Tasks, stop: &CancellationToken) -> Coordinator {
+    start_looking(directory, tasks, stop, Duration::from_mins(10)).await
+}
+
+async fn start_looking(
+    directory: &TempDir,
+    tasks: &mut Tasks,
+    stop: &CancellationToken,
+    offsets_check_interval: Duration,
+) -> Coordinator {
     let config = storage::Config::new(directory.path().join("data"));
     let (storage, _) = Storage::open(config, Host::real()).unwrap();
     let settings = Settings {
         groups: groups::Config::default(),
         transactions: transactions::Config::default(),
-        offsets_check_interval: Duration::from_mins(10),
+        offsets_check_interval,
         clock: Broker::now,
     };
     Coordinator::start(storage, settings, tasks, stop.clone()).await.unwrap()
@@ -84,6 +93,20 @@ async fn a_failed_append_is_forgotten_and_nobody_is_told_that_it_succeeded() {
     assert_eq!(committed(&coordinator).await, [7]);
     commit(&coordinator, 8).await;
     assert_eq!(committed(&coordinator).await, [8]);
+    stop.cancel();
+    tasks.join(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn offsets_of_a_topic_that_is_not_there_are_forgotten_at_the_next_look() {
+    let directory = TempDir::new().unwrap();
+    let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+    let often = Duration::from_millis(10);
+    let coordinator = start_looking(&directory, &mut tasks, &stop, often).await;
+    // As if the broker had been killed between a deletion and what follows from it.
+    commit(&coordinator, 7).await;
+    let gone = async { while !committed(&coordinator).await.is_empty() {} };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
     stop.cancel();
     tasks.join(Duration::from_secs(10)).await;
 }

@@ -113,6 +113,25 @@ fn a_forgotten_producer_may_come_back_with_any_sequence() {
     assert_eq!(states(&mut lab), live);
 }
 
+/// The old sequences are in the log beside the new ones, and no time that passed tells them apart.
+#[test]
+fn a_start_takes_no_sequence_for_one_from_before_its_producer_was_forgotten() {
+    let (mut lab, p) = started(1 << 30);
+    let began = lab.now().0;
+    for sequence in 0..3 {
+        lab.append(p, made_at(began, 1, sequence, false)).unwrap().unwrap();
+    }
+    lab.wait(DAY_MS + 1);
+    assert_eq!(lab.remembered(p), 0);
+    // Its clock is a day late.
+    lab.append(p, made_at(began + 2, 1, 0, false)).unwrap().unwrap();
+    let live = states(&mut lab);
+    lab.start().unwrap();
+    assert_eq!(states(&mut lab), live);
+    let next = lab.append(p, made_at(began + 3, 1, 1, false)).unwrap().unwrap();
+    assert!(!next.duplicate);
+}
+
 #[test]
 fn producers_are_forgotten_alike_whatever_the_files_and_whenever_the_start() {
     let (mut lab, p) = started(250);

@@ -6,7 +6,7 @@ use wire::{
 };
 
 use super::lab::Lab;
-use crate::{CleanerStatus, StorageStats};
+use crate::{CatalogueChange, CleanerStatus, Host, StorageStats};
 
 fn status(lab: &mut Lab) -> CleanerStatus {
     let now = lab.monotonic();
@@ -84,4 +84,28 @@ fn what_is_done_is_counted() {
     let refused = lab.append(p, crate::tests::support::batch(1, &[7; 200], 1_000_000)).unwrap();
     assert_eq!(refused, Err(crate::AppendError::DiskFull));
     assert!(stats(&mut lab).produce_refused);
+}
+
+#[test]
+fn a_pass_takes_the_time_that_its_bytes_are_given() {
+    let mut lab = Lab::new(200 << 10);
+    lab.start().unwrap();
+    let p = lab.create(&[("cleanup.policy", "compact")]).unwrap();
+    let limit = ("log.cleaner.io.max.bytes.per.second".to_owned(), "5000000".to_owned());
+    lab.change(CatalogueChange::SetBrokerConfigs { configs: [limit].into() }).unwrap();
+    for _ in 0..10 {
+        let mut batch = BatchBuilder::new();
+        let (timestamp, value) = (TimestampMs(1_000_000), vec![7; 100_000]);
+        batch.push(NewRecord { timestamp, key: Some(b"key"), value: Some(&value), headers: &[] });
+        lab.append(p, batch.build()).unwrap().unwrap();
+        lab.settle();
+    }
+    lab.checkpoint();
+    let clock = Host::real().clock;
+    let began = clock.monotonic();
+    lab.clean();
+    let took = clock.monotonic().saturating_sub(began);
+    assert_eq!(status(&mut lab).passes, 1);
+    // Most of a megabyte is read twice, and what is read then may be written.
+    assert!(took > Duration::from_millis(300), "{took:?}");
 }
