@@ -5,14 +5,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rdkafka::error::RDKafkaErrorCode;
+
 use crate::disk::{Disk, Fuse, Mirror, Mounted, ROOT, Sign};
 use crate::history::Fault;
-use crate::load::Recorder;
+use crate::load::{Recorder, answer_to_one_record, can_be_read};
 use crate::random::Random;
 use crate::rounds::{Power, usual_moment};
 use crate::subject::Subject;
 use crate::tally::Tally;
 use crate::time::{Stopwatch, eventually, pause};
+use crate::topics::{ALL, PROBED, TOPICS};
 use crate::watch::{Moment, wait_for};
 
 /// After so long without the sign that it waits for, the cut comes anyway.
@@ -23,6 +26,8 @@ const OPERATIONS_OF_A_START: u64 = 150;
 const QUIET: Duration = Duration::from_millis(5);
 /// How long a sync takes on a disk that is slow.
 const SLOW: Duration = Duration::from_millis(10);
+/// By how much the files may still grow on a disk that is full, at most.
+const MOST_ROOM: u64 = 2 << 20;
 /// The directory on the disk that is the broker's.
 const DATA: &str = "data";
 
@@ -38,6 +43,8 @@ const REQUIRED: &[&str] = &[
     "faults while the journal goes on in another segment",
     "faults soon after a start, with a lost cycle that comes back",
     "failures of the disk that ended the process",
+    "full disks with space again",
+    "starts on a full disk",
 ];
 
 #[derive(Debug)]
@@ -95,6 +102,33 @@ impl Cut {
         Ok(true)
     }
 
+    /// The disk is full at once: produce is refused, and reading goes on. In half of the cases there is space again before
+    /// the power goes, else after the next start.
+    fn fill(&mut self, subject: &mut Subject, tally: &mut Tally) -> Result<(), String> {
+        self.mounted.disk().room = Some(self.random.below(MOST_ROOM));
+        let brokers = subject.brokers();
+        let mut answers = |wanted: Result<(), RDKafkaErrorCode>| {
+            eventually("an answer to a record on a disk that is full", || {
+                let answered = answer_to_one_record(&brokers, PROBED) == Some(wanted);
+                (answered || subject.has_ended()).then_some(())
+            });
+            let words = subject.last_words().unwrap_or_default();
+            if subject.has_ended() { Err(format!("ended on a full disk: {words}")) } else { Ok(()) }
+        };
+        answers(Err(RDKafkaErrorCode::KafkaStorageError))?;
+        if !can_be_read(&brokers, TOPICS[ALL].name) {
+            return Err("nothing can be read on a full disk".to_owned());
+        }
+        if self.random.one_in(2) {
+            self.mounted.disk().room = None;
+            answers(Ok(()))?;
+            tally.count("full disks with space again");
+        } else {
+            tally.count("starts on a full disk");
+        }
+        Ok(())
+    }
+
     /// What is on the disk when the power is back.
     fn reboot(&mut self, mirror: Mirror, tally: &mut Tally) {
         let mounted = &mut self.mounted;
@@ -135,9 +169,10 @@ impl Power for Cut {
 
     /// The usual ones, and those that only a disk brings about.
     fn moment(&self, round: u64, random: &mut Random) -> Moment {
-        match round % 14 {
+        match round % 15 {
             10 => Moment::Syncing(random.below(200)),
             11 => Moment::Failing(random.below(200)),
+            14 => Moment::Filling(random.below(200)),
             12 => Moment::Turning,
             13 => Moment::Resurfacing(1 + random.below(20)),
             usual => usual_moment(usual, random),
@@ -151,6 +186,7 @@ impl Power for Cut {
         recorder: &Recorder,
         tally: &mut Tally,
     ) -> Result<(), String> {
+        self.mounted.disk().room = None;
         let came = match moment {
             Moment::Acks(_) | Moment::Committing(_) => {
                 let came = wait_for(moment, subject.data_dir(), recorder);
@@ -165,6 +201,12 @@ impl Power for Cut {
                 let signs = [Sign::Sync, Sign::Checkpoint, Sign::Seal, Sign::Turn];
                 let sign = signs[usize::try_from(self.random.below(4)).unwrap()];
                 self.fail(sign, subject)? && came
+            }
+            Moment::Filling(_) => {
+                let came = wait_for(moment, subject.data_dir(), recorder);
+                self.fill(subject, tally)?;
+                self.mounted.disk().has_power = false;
+                came
             }
             Moment::Resurfacing(_) => {
                 let came = wait_for(moment, subject.data_dir(), recorder);

@@ -142,6 +142,8 @@ pub(crate) struct Disk {
     pub(crate) has_power: bool,
     /// An operation failed as it was told to.
     pub(crate) has_failed: bool,
+    /// By how much files may still grow, if that is not as they like.
+    pub(crate) room: Option<u64>,
     /// How long a sync takes, but for the journal's.
     pub(crate) sync_takes: Duration,
 }
@@ -156,6 +158,7 @@ impl Disk {
             fuse: None,
             has_power: true,
             has_failed: false,
+            room: None,
             sync_takes: Duration::ZERO,
         }
     }
@@ -183,6 +186,19 @@ impl Disk {
         }
         self.fuse = None;
         false
+    }
+
+    /// Takes the room that a file needs to be so long; `false` if there is not enough.
+    fn grow(&mut self, node: Node, length: u64) -> bool {
+        let had = self.file(node).map_or(0, |file| file.length());
+        match self.room.map(|room| (room + had).checked_sub(length)) {
+            Some(None) => false,
+            Some(left) => {
+                self.room = left;
+                true
+            }
+            None => true,
+        }
     }
 
     /// What a sync of this file tells.
@@ -384,6 +400,19 @@ mod tests {
         assert!(disk.pass(Sign::Anything));
         assert!(!disk.pass(Sign::Sync));
         assert!(disk.pass(Sign::Sync) && disk.has_power && disk.has_failed);
+    }
+
+    #[test]
+    fn files_grow_by_the_room_there_is() {
+        let mut disk = Disk::new();
+        let node = disk.add(ROOT, OsStr::new("file"), Kind::File(File::default())).unwrap();
+        assert!(disk.grow(node, 1 << 40));
+        disk.room = Some(100);
+        assert!(disk.grow(node, 90) && !disk.grow(node, 11));
+        disk.file(node).unwrap().set_length(90);
+        assert!(disk.grow(node, 100) && disk.room == Some(0));
+        disk.file(node).unwrap().set_length(100);
+        assert!(disk.grow(node, 60) && disk.room == Some(40));
     }
 
     #[test]

@@ -315,9 +315,10 @@ impl Run<'_> {
             self.subject.launch();
             if round % SHOWN_EVERY == 0 {
                 eprintln!(
-                    "{round} of {} faults, {} records acknowledged, {:.1} s",
+                    "{round} of {} faults, {} records acknowledged, {} steps of groups, {:.1} s",
                     self.plan.rounds,
                     self.recorder.acks(),
+                    self.recorder.group_steps(),
                     running.elapsed().as_secs_f64()
                 );
                 running = Stopwatch::start();

@@ -22,7 +22,7 @@ const GO: usize = 8;
 
 /// A topic and the settings that bring its cleanup about.
 pub(crate) struct Wanted {
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// What the tally calls its records.
     pub(crate) acknowledged: &'static str,
     partitions: i32,
@@ -111,10 +111,16 @@ pub(crate) fn topics() -> Vec<Topic> {
     TOPICS.iter().map(topic).collect()
 }
 
+/// A topic that is no part of the history.
+pub(crate) const PROBED: &str = "crash-probed";
+
 pub(crate) fn create_topics(brokers: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let probed = NewTopic::new(PROBED, 1, TopicReplication::Fixed(1));
+    let created = runtime.block_on(admin.create_topics([&probed], &AdminOptions::new())).unwrap();
+    assert_eq!(created, [Ok(PROBED.to_owned())]);
     for wanted in TOPICS {
         let one = TopicReplication::Fixed(1);
         let mut new =

@@ -11,8 +11,11 @@ use crate::time::{Stopwatch, pause};
 
 /// After so long the fault comes anyway.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// For transactions: librdkafka looks for its coordinator again half a second after a fault.
+/// For coordinators: librdkafka looks for its own again half a second after a fault, and sometimes later.
 const MORE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Groups get so far, too, while transactions do.
+const STEPS_OF_GROUPS: usize = 20;
 
 /// The moment of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub(crate) enum Moment {
     Syncing(u64),
     /// A write or sync fails, after so many more acknowledged records; the power stays.
     Failing(u64),
+    /// The disk is full, after so many more acknowledged records.
+    Filling(u64),
     /// The first cycle in another segment of the journal is synced.
     Turning,
     /// In the next life after that, as soon as so many more records are acknowledged: what the journal lost then comes
@@ -56,6 +61,7 @@ impl Moment {
             Self::Swapping => "faults while swapping a compacted file",
             Self::Syncing(_) => "faults while syncing the journal",
             Self::Failing(_) => "failures of the disk that ended the process",
+            Self::Filling(_) => "faults on a disk that was full",
             Self::Turning => "faults while the journal goes on in another segment",
             Self::Resurfacing(_) => "faults soon after a start, with a lost cycle that comes back",
             Self::Committing(_) => "faults while ending a transaction",
@@ -94,6 +100,7 @@ impl Sight {
 /// Waits until something of the kind happens; `false` if it does not.
 pub(crate) fn wait_for(moment: Moment, data_dir: &Path, recorder: &Recorder) -> bool {
     let (acks, decided) = (recorder.acks(), recorder.decided_records());
+    let steps = recorder.group_steps() + STEPS_OF_GROUPS;
     let mut seen = look(moment, data_dir);
     let waiting = Stopwatch::start();
     while waiting.elapsed() < moment.patience() {
@@ -101,10 +108,12 @@ pub(crate) fn wait_for(moment: Moment, data_dir: &Path, recorder: &Recorder) -> 
             Moment::Acks(more)
             | Moment::Syncing(more)
             | Moment::Failing(more)
+            | Moment::Filling(more)
             | Moment::Resurfacing(more) => recorder.acks() >= acks + more,
             Moment::Starting(after) => waiting.elapsed() >= Duration::from_micros(after),
             Moment::Committing(more) => {
-                recorder.decided_records() >= decided + more && recorder.is_ending()
+                let decided = recorder.decided_records() >= decided + more;
+                decided && recorder.group_steps() >= steps && recorder.is_ending()
             }
             _ => {
                 let last = std::mem::replace(&mut seen, look(moment, data_dir));
@@ -131,6 +140,7 @@ fn look(moment: Moment, data_dir: &Path) -> Sight {
         | Moment::Starting(_)
         | Moment::Syncing(_)
         | Moment::Failing(_)
+        | Moment::Filling(_)
         | Moment::Turning
         | Moment::Resurfacing(_)
         | Moment::Committing(_) => {}

@@ -145,6 +145,7 @@ fn remove(disk: &mut Disk, parent: Node, name: &OsStr) -> Result<(), Errno> {
     if disk.directory(node).is_some_and(|directory| !directory.live.is_empty()) {
         return Err(Errno::ENOTEMPTY);
     }
+    disk.grow(node, 0);
     disk.directory(parent).ok_or(Errno::ENOTDIR)?.change(vec![(name.to_owned(), None)]);
     Ok(())
 }
@@ -207,6 +208,9 @@ impl Filesystem for View {
         if let Some(size) = size {
             if !disk.pass(Sign::Anything) {
                 return reply.error(Errno::EIO);
+            }
+            if !disk.grow(node.0, size) {
+                return reply.error(Errno::ENOSPC);
             }
             if let Some(file) = disk.file(node.0) {
                 file.set_length(size);
@@ -330,6 +334,11 @@ impl Filesystem for View {
         let sign = sign_of(&name_of(&disk, node.0), true, false);
         let passed = disk.pass(sign);
         let has_failed = had_power && !passed && disk.has_power;
+        let end = offset + u64::try_from(bytes.len()).unwrap();
+        let length = disk.file(node.0).map_or(0, |file| file.length());
+        if passed && end > length && !disk.grow(node.0, end) {
+            return reply.error(Errno::ENOSPC);
+        }
         if had_power
             && !has_failed
             && let Some(file) = disk.file(node.0)
@@ -411,8 +420,11 @@ impl Filesystem for View {
         if !disk.pass(Sign::Anything) {
             return reply.error(Errno::EIO);
         }
+        let length = (offset + length).max(disk.file(node.0).map_or(0, |file| file.length()));
+        if !disk.grow(node.0, length) {
+            return reply.error(Errno::ENOSPC);
+        }
         if let Some(file) = disk.file(node.0) {
-            let length = file.length().max(offset + length);
             file.set_length(length);
         }
         reply.ok();
@@ -440,6 +452,7 @@ impl Filesystem for View {
     }
 
     fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        reply.statfs(BLOCKS, BLOCKS, BLOCKS, BLOCKS, BLOCKS, BLOCK_BYTES, 255, BLOCK_BYTES);
+        let free = self.disk().room.map_or(BLOCKS, |room| room / u64::from(BLOCK_BYTES));
+        reply.statfs(BLOCKS, free, free, BLOCKS, BLOCKS, BLOCK_BYTES, 255, BLOCK_BYTES);
     }
 }

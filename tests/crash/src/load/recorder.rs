@@ -114,6 +114,10 @@ impl Recorder {
         self.history().group_steps.push(GroupStep { group, slot, what });
     }
 
+    pub(crate) fn group_steps(&self) -> usize {
+        self.history().group_steps.len()
+    }
+
     /// Producers end first, readers when everything is written.
     pub(crate) fn stop_producers(&self) {
         self.stopping.store(true, Ordering::Release);
