@@ -6,8 +6,8 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -23,6 +23,10 @@ pub(crate) struct Reserve {
     path: PathBuf,
     segment_bytes: u64,
     held: AtomicBool,
+    /// Held while the space is given back, so that whoever comes second finds it free.
+    releasing: Mutex<()>,
+    /// How often it was given up.
+    released: AtomicU64,
 }
 
 impl Reserve {
@@ -34,7 +38,14 @@ impl Reserve {
         segments: u32,
     ) -> Self {
         let length = disk.open(&path, Open::Read).and_then(|file| file.len()).unwrap_or(0);
-        let reserve = Self { disk, path, segment_bytes, held: AtomicBool::new(false) };
+        let reserve = Self {
+            disk,
+            path,
+            segment_bytes,
+            held: AtomicBool::new(false),
+            releasing: Mutex::new(()),
+            released: AtomicU64::new(0),
+        };
         let whole = length >= reserve.bytes(segments);
         reserve.held.store(whole, Ordering::SeqCst);
         reserve
@@ -60,6 +71,7 @@ impl Reserve {
 
     /// Gives the space back to the disk; `false` if that was done before.
     pub(crate) fn release(&self) -> io::Result<bool> {
+        let _one_at_a_time = self.releasing.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.held.swap(false, Ordering::SeqCst) {
             return Ok(false);
         }
@@ -67,14 +79,21 @@ impl Reserve {
             "the disk is full; the reserve is given up for what was acknowledged, and produce is refused"
         );
         self.disk.remove_file(&self.path)?;
+        self.released.fetch_add(1, Ordering::SeqCst);
         Ok(true)
     }
 
-    /// Writes, and writes again without the reserve if the disk is full. For writes that may be
-    /// repeated in place, never for a sync.
+    /// Writes, and writes again without the reserve if the disk is full, also if another thread gave it up meanwhile. For
+    /// writes that may be repeated in place, never for a sync.
     pub(crate) fn write<T>(&self, write: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let before = self.released.load(Ordering::SeqCst);
         match write() {
-            Err(error) if is_full(&error) && self.release()? => write(),
+            Err(error)
+                if is_full(&error)
+                    && (self.release()? || self.released.load(Ordering::SeqCst) > before) =>
+            {
+                write()
+            }
             outcome => outcome,
         }
     }
@@ -82,4 +101,33 @@ impl Reserve {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, io};
+
+    use super::Reserve;
+    use crate::host::Host;
+
+    #[test]
+    fn a_write_that_another_thread_made_room_for_is_repeated() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("reserve");
+        let reserve = Reserve::find(Host::real().disk, path, 4096, 2);
+        reserve.make(2).unwrap();
+        let tries = Cell::new(0);
+        let write = || {
+            tries.set(tries.get() + 1);
+            if tries.get() > 1 {
+                return Ok(());
+            }
+            // The other thread, whose write met the full disk first.
+            reserve.release().unwrap();
+            Err(io::ErrorKind::StorageFull.into())
+        };
+        reserve.write(write).unwrap();
+        let still_full = || -> io::Result<()> { Err(io::ErrorKind::StorageFull.into()) };
+        assert!(reserve.write(still_full).is_err(), "there is only one reserve");
+    }
 }
