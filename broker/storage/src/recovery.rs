@@ -125,6 +125,8 @@ impl Recovery<'_> {
     fn run(&mut self) -> Result<Recovered, OpenError> {
         let (scan, records) = self.follow_ring()?;
         self.settle()?;
+        // What they decide for files is done below, and can't be taken back.
+        self.rewrite_last(scan.cycles.last())?;
         let mut catalogue = self.checkpointed_catalogue()?;
         self.forgotten = Forgotten::of(&catalogue);
         let mut deleted = BTreeSet::new();
@@ -326,7 +328,6 @@ impl Recovery<'_> {
     /// checkpoint stands where the last one stood: the journal still covers what is beyond it.
     fn raise_start(&mut self, scan: &Scan, map: &Map) -> Result<Origin, OpenError> {
         let journal = &self.dir.paths.journal;
-        self.rewrite_last(scan.cycles.last())?;
         at(&self.dir.paths.map, map.flush())?;
         let last = scan.cycles.last().map(|found| found.header);
         let newest =

@@ -16,6 +16,7 @@ use wire::Offset;
 use crate::{
     api::PartitionId,
     host::{Disk, DiskFile, Open},
+    keeper::Meta,
 };
 
 /// Where a partition's files are.
@@ -46,18 +47,33 @@ fn cleaned_of(name: &str) -> Option<(Offset, u64)> {
     Some((Offset(base.parse().ok()?), u64::from_str_radix(generation, 16).ok()?))
 }
 
-/// Puts the file of that generation in the place of those in the range. It may be repeated.
+/// Puts the file of that generation in the place of those in the range. It may be repeated, also
+/// when a start in between did not see that it was decided and removed the file: then the others
+/// stay.
 pub(crate) fn put_in_place(
     disk: &dyn Disk,
     dir: &Path,
     range: Range<Offset>,
     generation: u64,
 ) -> io::Result<()> {
-    for extension in ["log", "meta"] {
-        let cleaned = dir.join(cleaned_name(range.start, generation, extension));
-        if disk.exists(&cleaned) {
-            disk.rename(&cleaned, &dir.join(file_name(range.start, extension)))?;
+    let path = |extension| dir.join(cleaned_name(range.start, generation, extension));
+    let place = |extension| dir.join(file_name(range.start, extension));
+    let (log, meta) = (path("log"), path("meta"));
+    match (disk.exists(&log), disk.exists(&meta)) {
+        (true, true) => disk.rename(&log, &place("log"))?,
+        (false, true) => {}
+        // Somebody began to remove it.
+        (true, false) => return Ok(()),
+        (false, false) => {
+            let file = SegmentFile::new(dir.to_path_buf(), range.start);
+            let in_place = Meta::read(disk, &file)?;
+            if in_place.is_none_or(|meta| meta.state.next_offset != range.end) {
+                return Ok(());
+            }
         }
+    }
+    if disk.exists(&meta) {
+        disk.rename(&meta, &place("meta"))?;
     }
     for name in disk.list(dir)? {
         let base = base_of(&name, "log").or_else(|| base_of(&name, "meta"));
@@ -68,18 +84,19 @@ pub(crate) fn put_in_place(
     Ok(())
 }
 
-/// Removes files that were written anew and take nobody's place.
+/// Removes files that were written anew and take nobody's place, what is written beside them
+/// first: a log without that is not put in place any more.
 pub(crate) fn remove_cleaned(
     disk: &dyn Disk,
     dir: &Path,
     unwanted: impl Fn(Offset, u64) -> bool,
 ) -> io::Result<()> {
-    for name in disk.list(dir)? {
-        if cleaned_of(&name).is_some_and(|(base, generation)| unwanted(base, generation)) {
-            disk.remove_file(&dir.join(name))?;
-        }
-    }
-    Ok(())
+    let mut names = disk.list(dir)?;
+    names.retain(|name| {
+        cleaned_of(name).is_some_and(|(base, generation)| unwanted(base, generation))
+    });
+    names.sort_by_key(|name| !name.contains(".meta."));
+    names.iter().try_for_each(|name| disk.remove_file(&dir.join(name)))
 }
 
 /// Removes the log files in front of `first` and what is written beside them, all but the newest
