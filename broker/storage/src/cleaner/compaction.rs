@@ -190,7 +190,14 @@ impl<'a> Pass<'a> {
             self.changed |= !matches!(fate, Ok(Fate::Stays));
             match fate {
                 Ok(Fate::Stays) => take(view.bytes())?,
-                Ok(Fate::Becomes(bytes)) => take(&bytes)?,
+                Ok(Fate::Becomes(bytes)) => {
+                    // A marker without its record ends nothing: a reader that is told of the
+                    // transaction would take what the producer wrote later for aborted too.
+                    if header.is_control() && !has_records(&bytes) {
+                        dropped_markers.push(header.base_offset);
+                    }
+                    take(&bytes)?;
+                }
                 Ok(Fate::Goes) if header.is_control() => dropped_markers.push(header.base_offset),
                 Ok(Fate::Goes) => {}
                 Err(_unreadable) => return Err(batches.damaged()),
@@ -260,6 +267,10 @@ impl<'a> Pass<'a> {
         };
         Ok(fate)
     }
+}
+
+fn has_records(batch: &[u8]) -> bool {
+    BatchHeader::parse(batch).is_ok_and(|header| header.record_count > 0)
 }
 
 /// The aborted transactions of the files.
