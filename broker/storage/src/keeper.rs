@@ -141,13 +141,14 @@ pub(crate) fn step(shared: &Shared) -> bool {
     let mut state = shared.jobs.lock();
     let plan = state.plan.take();
     state.busy = plan.is_some();
+    let stopping = state.stopping;
     let make_segment = std::mem::take(&mut state.make_segment);
     let make_reserve = state.make_reserve;
     drop(state);
     if let Some(plan) = &plan
         && let Err(error) = timed(shared, || take_checkpoint(shared, plan))
     {
-        if plan.last {
+        if plan.last || stopping {
             // The process ends anyway, and the journal has everything.
             tracing::warn!(%error, "the last checkpoint failed; the next start replays the journal");
             shared.ended.store(true, Ordering::SeqCst);
