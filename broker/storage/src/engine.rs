@@ -161,6 +161,12 @@ impl Storage {
         }
     }
 
+    /// A handle to an engine whose steps somebody else runs.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn stepped(shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Inner { shared, running: Mutex::default() }))
+    }
+
     /// The random id of this data directory.
     pub fn cluster_id(&self) -> Uuid {
         self.0.shared.data_id

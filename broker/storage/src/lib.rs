@@ -46,6 +46,14 @@ mod reserve;
 mod segment_file;
 mod settings;
 mod shared;
+#[cfg(any(test, feature = "simulation"))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::missing_fields_in_debug,
+    reason = "it is part of tests, in which a panic is how they report"
+)]
+pub mod simulation;
 mod stats;
 #[cfg(test)]
 mod tests;

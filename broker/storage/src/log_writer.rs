@@ -88,7 +88,7 @@ impl fmt::Debug for LogWriter {
 
 impl LogWriter {
     /// Writes in the caller's thread.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn inline(disk: Arc<dyn Disk>) -> Self {
         Self { disk, thread: None, job: None }
     }

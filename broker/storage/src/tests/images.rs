@@ -4,12 +4,15 @@
 
 use wire::batch::Marker;
 
-use super::sim::{Check, Crash, Model, SimDisk, Sizes, Tally, World, place};
-use crate::Durability::{Synced, Written};
+use super::sim::{Check, Crash, Kind, Model, SimDisk, Sizes, Tally, World};
+use crate::{
+    Durability::{Synced, Written},
+    simulation::place,
+};
 
 const IMAGES: u64 = 1950;
 
-const EXPECTED: [&str; 14] = [
+const EXPECTED: [&str; 16] = [
     "kill",
     "power cut",
     "torn tail of the journal",
@@ -24,12 +27,14 @@ const EXPECTED: [&str; 14] = [
     "stopped while deleting a topic's files",
     "image before the first start was over",
     "image in the midst of a recovery",
+    "stopped while compacting a file",
+    "stopped while a compacted file takes its place",
 ];
 
 /// What happens, by name.
 type Script = (&'static str, fn(&mut World) -> Check);
 
-const SCRIPTS: [Script; 21] = [
+const SCRIPTS: [Script; 25] = [
     ("a first start", |_| Ok(())),
     ("one partition, acks=all", |world| times(20, world, |world| one(world, Synced))),
     ("one partition, acks=1", |world| times(20, world, |world| one(world, Written))),
@@ -49,6 +54,12 @@ const SCRIPTS: [Script; 21] = [
     ("a topic that is deleted", delete),
     ("a topic that is made again", |world| delete(world).and_then(|()| fill(world))),
     ("records that are deleted", |world| times(24, world, large_and_delete)),
+    ("a compacted log", |world| times(6, world, compacted)),
+    ("a compacted log with transactions", |world| times(6, world, compacted_transactions)),
+    ("a compacted log whose records are deleted", |world| {
+        times(6, world, |world| compacted(world).and_then(|()| world.delete_records()))
+    }),
+    ("records that are retained for a time", |world| times(8, world, retained)),
     ("a clean stop", |world| fill(world).and_then(|()| world.finish())),
     ("a start after a clean stop", after_clean_stop),
     ("a recovery after a kill", |world| again(world, Crash::Kill)),
@@ -96,6 +107,25 @@ fn large_and_delete(world: &mut World) -> Check {
         rest(world)?;
     }
     Ok(())
+}
+
+fn compacted(world: &mut World) -> Check {
+    times(6, world, |world| world.append(900, Synced).and_then(|()| world.settle()))?;
+    rest(world)?;
+    world.clean_up()?;
+    world.clean_up()
+}
+
+fn compacted_transactions(world: &mut World) -> Check {
+    times(3, world, |world| end(world, Marker::Abort))?;
+    times(2, world, |world| end(world, Marker::Commit))?;
+    compacted(world)
+}
+
+fn retained(world: &mut World) -> Check {
+    times(4, world, large)?;
+    world.clean_up()?;
+    rest(world)
 }
 
 fn idempotent(world: &mut World) -> Check {
@@ -162,14 +192,20 @@ fn again(world: &mut World, how: Crash) -> Check {
 /// Opens images of one script: every moment, `samples` of each. Answers how many.
 fn open_images(number: usize, samples: Samples, tally: &Tally) -> Result<u64, String> {
     let (name, script) = SCRIPTS[number];
-    let sizes = Sizes { segment_bytes: 9000, journal_segment_bytes: 48 << 10 };
+    let sizes = Sizes { segment_bytes: 9000, journal_segment_bytes: 48 << 10, most_keys: 6 };
     let seed = crate::codec::position(number) + 1;
     let mut world = World::on(SimDisk::default(), seed, sizes);
+    world.kind = Some(match name {
+        _ if name.contains("compacted") => Kind::Compacted,
+        _ if name.contains("retained") => Kind::Retained,
+        _ => Kind::Plain,
+    });
     world.disk.record();
     world.start().map_err(|error| error.to_string())?;
     world.create_topic()?;
     script(&mut world).map_err(|error| format!("{name}: {error}"))?;
     let points = world.disk.recorded();
+    let took = world.elapsed();
     world.history.sort_by_key(|(at, _)| *at);
     let mut model = Model::default();
     let mut history = world.history.into_iter().peekable();
@@ -182,6 +218,7 @@ fn open_images(number: usize, samples: Samples, tally: &Tally) -> Result<u64, St
             let seed = at * 1000 + sample;
             let mut image = World::on(SimDisk::with(state.clone()), seed, sizes);
             image.model = model.clone();
+            image.pass(took);
             let how = match sample {
                 0 => Crash::Kill,
                 1 => Crash::PowerLosesAll,
@@ -246,7 +283,7 @@ fn every_crash_image_opens_and_holds_what_was_promised() {
     let images: u64 = asked.unwrap_or(IMAGES);
     let tally = Tally::default();
     // That many changes the scripts make together, about.
-    let moments: u64 = 3900;
+    let moments: u64 = 6640;
     let samples =
         Samples { each: images.div_ceil(moments), every: (moments / images.max(1)).max(1) };
     let next = std::sync::atomic::AtomicUsize::new(0);

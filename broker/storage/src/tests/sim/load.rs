@@ -6,8 +6,11 @@ use wire::{
     batch::{BatchBuilder, BatchView, ControlMarker, Marker, NewRecord, control_marker},
 };
 
-use super::{Check, World, world::PARTITIONS};
+use super::{Check, Kind, World, compacted::NAME, world::PARTITIONS};
 use crate::{Append, CatalogueChange, Durability, PartitionId};
+
+/// How many keys there are in a compacted log.
+const KEYS: u64 = 7;
 
 /// A producer with sequences in one partition, and perhaps an open transaction.
 #[derive(Clone, Debug)]
@@ -26,15 +29,26 @@ impl World {
     /// Up to four records, each different from all others.
     pub(super) fn records(&mut self, mut builder: BatchBuilder, longest: u64) -> Bytes {
         let number = self.model.sent.len();
+        let kind = self.present_kind();
         for index in 0..=self.dice.below(3) {
             let mut value = format!("{number}-{index} ").into_bytes();
             let length = usize::try_from(self.dice.below(longest)).unwrap();
             value.resize(value.len() + length, b'x');
+            let timestamp = match kind {
+                Kind::Retained => self.machine.now(),
+                _ => TimestampMs(i64::try_from(self.dice.below(10_000)).unwrap()),
+            };
+            // With `longest`, the batches of a group differ too.
+            let name = format!("{number}-{index}-{longest}");
+            let key = [b'k', u8::try_from(self.dice.below(KEYS)).unwrap()];
+            let keyed = kind == Kind::Compacted;
+            let tombstone = keyed && self.dice.one_in(4);
+            let headers = [(NAME, Some(name.as_bytes()))];
             builder.push(NewRecord {
-                timestamp: TimestampMs(i64::try_from(self.dice.below(10_000)).unwrap()),
-                key: None,
-                value: Some(&value),
-                headers: &[],
+                timestamp,
+                key: keyed.then_some(&key),
+                value: Some(&*value).filter(|_| !tombstone),
+                headers: if keyed { &headers } else { &[] },
             });
         }
         builder.build()
@@ -64,11 +78,12 @@ impl World {
             // Sent numbers make records different, and these are sent together.
             let name = format!("group {index} ").into_bytes();
             let mut builder = BatchBuilder::new();
+            let at = self.machine.now();
             builder.push(NewRecord {
-                timestamp: TimestampMs(3),
+                timestamp: at,
                 key: Some(&name),
                 value: None,
-                headers: &[],
+                headers: &[(NAME, Some(format!("{}-{longest}", self.model.sent.len()).as_bytes()))],
             });
             batches.push(Append { partition, batch: self.records(builder, longest) });
         }
@@ -172,7 +187,7 @@ impl World {
     pub(in crate::tests) fn act(&mut self) -> Check {
         self.pass(1);
         let durability = if self.dice.one_in(2) { Durability::Synced } else { Durability::Written };
-        match self.dice.below(20) {
+        match self.dice.below(24) {
             0..=4 => {
                 let longest = if self.dice.one_in(8) { 9000 } else { 1500 };
                 self.append(longest, durability)?;
@@ -202,6 +217,8 @@ impl World {
                 let free = if self.dice.one_in(4) { Some(100 << 20) } else { None };
                 self.disk.faults(|faults| faults.free = free);
             }
+            20..=21 if self.present_kind() != Kind::Plain => self.clean()?,
+            22..=23 if self.present_kind() != Kind::Plain => self.clean_up()?,
             _ => {
                 self.take_answers()?;
                 return self.look();

@@ -2,77 +2,36 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
-use wire::{Offset, TimestampMs, TopicId, batch::BatchView};
+use wire::{Offset, TopicId, batch::BatchView};
 
 use super::{
-    Check, Crash, Dice, Event, Model, SimDisk, check,
+    Check, Crash, Dice, Event, Kind, Model, SimDisk, check,
     load::SimProducer,
-    model::{Sent, read},
+    model::{Seeing, Sent, read},
 };
 use crate::{
-    Append, AppendError, Appended, CatalogueChange, CatalogueError, Config, DeleteRecordsError,
-    Durability, Host, Isolation, OpenError, PartitionId,
-    engine::{Opened, open},
-    host::{Clock, Random, Running, Threads},
-    keeper,
+    Append, AppendError, Appended, CatalogueChange, CatalogueError, DeleteRecordsError, Durability,
+    Isolation, OpenError, PartitionId,
+    engine::Opened,
     log_state::LogState,
-    log_writer::LogWriter,
     partition::Partition,
     queue::{AppendRequest, DeleteRecords, Request},
+    simulation::{Machine, Sizes},
 };
 
 pub(super) const PARTITIONS: i32 = 3;
-
-#[derive(Debug, Default)]
-struct SimClock(AtomicI64);
-
-impl Clock for SimClock {
-    fn now(&self) -> TimestampMs {
-        TimestampMs(1_000_000 + self.0.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::Relaxed).try_into().unwrap())
-    }
-}
-
-#[derive(Debug)]
-struct SimThreads;
-
-impl Threads for SimThreads {
-    fn spawn(&self, _name: &str, _body: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Running>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn end_process(&self, _reason: &str) {}
-}
-
-#[derive(Debug)]
-struct SimRandom(Mutex<Dice>);
-
-impl Random for SimRandom {
-    fn fill(&self, bytes: &mut [u8]) -> io::Result<()> {
-        let mut dice = self.0.lock().unwrap();
-        bytes.fill_with(|| u8::try_from(dice.below(256)).unwrap());
-        Ok(())
-    }
-}
 
 /// What the engine has answered.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     Append(usize, Durability, Result<Appended, AppendError>),
-    Topic(Result<TopicId, CatalogueError>, i32),
+    Topic(Result<TopicId, CatalogueError>, i32, Kind),
     Deleted(TopicId, bool),
     LogStart(PartitionId, Offset),
     /// Answered as synced while the journal was not.
@@ -82,21 +41,11 @@ enum Answer {
 /// Answers with the number of changes that the disk had seen before.
 type Answers = Arc<Mutex<Vec<(u64, Answer)>>>;
 
-/// How large things are in this world.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::tests) struct Sizes {
-    pub(in crate::tests) segment_bytes: u64,
-    pub(in crate::tests) journal_segment_bytes: u64,
-}
-
 /// Everything.
 pub(in crate::tests) struct World {
     pub(in crate::tests) disk: SimDisk,
     pub(in crate::tests) dice: Dice,
-    clock: Arc<SimClock>,
-    host: Host,
-    sizes: Sizes,
-    pub(in crate::tests) engine: Option<Opened>,
+    pub(super) machine: Machine,
     pub(in crate::tests) model: Model,
     /// Everything that happened, in front of which change of the disk.
     pub(in crate::tests) history: Vec<(u64, Event)>,
@@ -106,6 +55,8 @@ pub(in crate::tests) struct World {
     pub(super) life: u64,
     /// Whether a catalogue change is asked for and not answered.
     pub(super) changing: Option<&'static str>,
+    /// What the topics are, if not chance decides.
+    pub(in crate::tests) kind: Option<Kind>,
     /// Whether an answer before its sync is an error in itself, and not only by what it loses.
     pub(in crate::tests) watches_syncs: bool,
 }
@@ -113,29 +64,16 @@ pub(in crate::tests) struct World {
 impl World {
     pub(in crate::tests) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let sizes = Sizes {
-            segment_bytes: [3000, 9000, 9000, 30_000][dice.below_len(4)],
-            journal_segment_bytes: [48 << 10, 96 << 10, 96 << 10][dice.below_len(3)],
-        };
-        Self { dice, ..Self::on(SimDisk::default(), seed, sizes) }
+        let sizes = Sizes::some(&mut dice);
+        Self { dice, kind: None, ..Self::on(SimDisk::default(), seed, sizes) }
     }
 
     /// A world that begins with this disk.
     pub(in crate::tests) fn on(disk: SimDisk, seed: u64, sizes: Sizes) -> Self {
-        let clock = Arc::new(SimClock::default());
-        let host = Host {
-            disk: Arc::new(disk.clone()),
-            clock: Arc::<SimClock>::clone(&clock),
-            threads: Arc::new(SimThreads),
-            random: Arc::new(SimRandom(Mutex::new(Dice::new(seed ^ 0xabcd)))),
-        };
         Self {
-            disk,
+            disk: disk.clone(),
             dice: Dice::new(seed),
-            clock,
-            host,
-            sizes,
-            engine: None,
+            machine: Machine::on(disk, seed, sizes),
             model: Model::default(),
             history: Vec::new(),
             answers: Arc::default(),
@@ -143,33 +81,32 @@ impl World {
             last_producer: 0,
             life: 0,
             changing: None,
+            kind: Some(Kind::Plain),
             watches_syncs: true,
         }
     }
 
     pub(in crate::tests) fn start(&mut self) -> Result<(), OpenError> {
-        let config = Config {
-            segment_bytes: self.sizes.segment_bytes,
-            journal_segment_bytes: self.sizes.journal_segment_bytes,
-            ..Config::new(PathBuf::from("/data"))
-        };
-        let writer = LogWriter::inline(Arc::clone(&self.host.disk));
-        self.engine = None;
-        self.engine = Some(open(&config, self.host.clone(), writer, false)?);
+        self.machine.start()?;
         self.life += 1;
         Ok(())
     }
 
     pub(in crate::tests) fn engine(&mut self) -> &mut Opened {
-        self.engine.as_mut().unwrap()
+        self.machine.engine()
     }
 
     pub(super) fn note(&self, what: &'static str) {
         self.disk.tally().note(what);
     }
 
-    pub(super) fn pass(&self, milliseconds: i64) {
-        self.clock.0.fetch_add(milliseconds, Ordering::Relaxed);
+    pub(in crate::tests) fn pass(&self, milliseconds: i64) {
+        self.machine.pass(milliseconds);
+    }
+
+    /// Milliseconds that have passed.
+    pub(in crate::tests) fn elapsed(&self) -> i64 {
+        self.machine.elapsed()
     }
 
     /// Remembers what has happened just now.
@@ -196,31 +133,17 @@ impl World {
 
     /// The keeper's work.
     pub(in crate::tests) fn keep(&mut self) {
-        if self.has_ended() {
-            return;
-        }
-        let shared = &self.engine().shared;
-        let had_checkpoint = !shared.jobs.is_idle();
-        keeper::step(shared);
-        let note = match (had_checkpoint, shared.has_ended()) {
-            (true, true) => "stopped while checkpointing",
-            (true, false) => "checkpoint",
-            (false, _) => return,
-        };
-        self.note(note);
+        self.machine.keep();
     }
 
     /// Seconds without anything to do.
     pub(in crate::tests) fn idle(&mut self, milliseconds: i64) {
-        self.pass(milliseconds);
-        if !self.has_ended() {
-            self.engine().committer.idle();
-        }
+        self.machine.idle(milliseconds);
     }
 
     /// Stops as a clean stop does.
     pub(in crate::tests) fn finish(&mut self) -> Check {
-        self.engine().committer.finish();
+        self.machine.finish();
         self.take_answers()?;
         self.keep();
         Ok(())
@@ -229,11 +152,13 @@ impl World {
     pub(in crate::tests) fn change(&mut self, change: CatalogueChange) -> Check {
         let answers = Arc::clone(&self.answers);
         let disk = self.disk.clone();
-        let (deleted, partitions) = match &change {
-            CatalogueChange::DeleteTopic { id } => (Some(*id), 0),
-            CatalogueChange::CreateTopic { partitions, .. } => (None, *partitions),
-            CatalogueChange::AddPartitions { count, .. } => (None, *count),
-            _ => (None, 0),
+        let (deleted, partitions, kind) = match &change {
+            CatalogueChange::DeleteTopic { id } => (Some(*id), 0, Kind::Plain),
+            CatalogueChange::CreateTopic { partitions, configs, .. } => {
+                (None, *partitions, Kind::of(configs))
+            }
+            CatalogueChange::AddPartitions { id, count } => (None, *count, self.model.kind(*id)),
+            _ => (None, 0, Kind::Plain),
         };
         self.changing = Some(match &change {
             CatalogueChange::DeleteTopic { .. } => "stopped while deleting a topic",
@@ -243,7 +168,7 @@ impl World {
         let done = Box::new(move |result: Result<TopicId, CatalogueError>| {
             let answer = match deleted {
                 Some(id) => Answer::Deleted(id, result.is_ok()),
-                None => Answer::Topic(result, partitions),
+                None => Answer::Topic(result, partitions, kind),
             };
             answers.lock().unwrap().push((disk.changes_made(), answer));
         });
@@ -283,9 +208,11 @@ impl World {
         }
         let catalogue = self.engine().shared.catalogue();
         if let Some(topic) = catalogue.by_name.get("t") {
-            return self.tell(Event::Topic(topic.id, topic.partitions));
+            let kind = Kind::of(&topic.configs);
+            return self.tell(Event::Topic(topic.id, topic.partitions, kind));
         }
-        let (name, configs) = ("t".to_owned(), BTreeMap::new());
+        let kind = self.kind.unwrap_or_else(|| Kind::some(&mut self.dice));
+        let (name, configs) = ("t".to_owned(), kind.configs());
         self.change(CatalogueChange::CreateTopic { name, partitions: PARTITIONS, configs })?;
         self.settle()
     }
@@ -293,14 +220,14 @@ impl World {
     /// Hands a batch over.
     pub(super) fn send(&mut self, append: Append, durability: Durability) -> Result<usize, String> {
         let number = self.model.sent.len();
-        let Append { partition, batch } = append;
-        self.tell(Event::Sent(Sent { partition, batch }))?;
+        let (Append { partition, batch }, at) = (append, self.machine.now());
+        self.tell(Event::Sent(Sent { partition, batch, at }))?;
         self.send_again(number, durability);
         Ok(number)
     }
 
     pub(super) fn send_again(&mut self, number: usize, durability: Durability) {
-        let Sent { partition, batch } = self.model.sent[number].clone();
+        let Sent { partition, batch, .. } = self.model.sent[number].clone();
         let (answers, disk) = (Arc::clone(&self.answers), self.disk.clone());
         let done = Box::new(move |mut results: Vec<Result<Appended, AppendError>>| {
             if durability == Durability::Synced && !disk.journal_is_synced() {
@@ -324,7 +251,8 @@ impl World {
         let first = self.model.sent.len();
         let group = first..first + batches.len();
         for Append { partition, batch } in batches.iter().cloned() {
-            self.tell(Event::Sent(Sent { partition, batch }))?;
+            let at = self.machine.now();
+            self.tell(Event::Sent(Sent { partition, batch, at }))?;
         }
         self.tell(Event::Group(group.clone()))?;
         let (answers, disk) = (Arc::clone(&self.answers), self.disk.clone());
@@ -349,11 +277,11 @@ impl World {
                 Answer::Append(sent, durability, result) => {
                     self.take_appended(at, (sent, durability), result)?;
                 }
-                Answer::Topic(result, partitions) => {
+                Answer::Topic(result, partitions, kind) => {
                     self.changing = None;
                     if let Ok(id) = result {
                         self.note("topic created or extended");
-                        self.tell_at(at, Event::Topic(id, partitions))?;
+                        self.tell_at(at, Event::Topic(id, partitions, kind))?;
                     }
                 }
                 Answer::LogStart(id, offset) => {
@@ -421,20 +349,30 @@ impl World {
 
     /// Remembers what readers see.
     pub(in crate::tests) fn look(&mut self) -> Check {
-        let Some((topic, partitions)) = self.model.topic else { return Ok(()) };
+        self.look_through().map(drop)
+    }
+
+    /// The same; `false` if a read failed.
+    pub(super) fn look_through(&mut self) -> Result<bool, String> {
+        let Some((topic, partitions)) = self.model.topic else { return Ok(true) };
         for index in 0..partitions {
             let id = super::super::support::partition(topic, index);
-            let found = read(self.engine.as_ref().unwrap(), id, Isolation::ReadUncommitted);
+            let compacted = self.model.kind(topic) == Kind::Compacted;
+            let engine = self.machine.engine.as_ref().unwrap();
+            let start =
+                engine.shared.partition(id).map(|log| log.published().offsets.log_start_offset);
+            let found = read(engine, (id, compacted), Isolation::ReadUncommitted);
             if self.disk.has_read_failed() && found.is_err() {
                 self.note("a failed read was reported");
-                return Ok(());
+                return Ok(false);
             }
             let found: BTreeMap<Offset, Bytes> = found?;
+            self.see_start(id, start.unwrap_or_default(), &found)?;
             for (offset, bytes) in found {
                 self.tell(Event::Seen(id, offset, bytes))?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn some_partition(&mut self) -> Option<PartitionId> {
@@ -445,8 +383,9 @@ impl World {
 
     /// Everything that was promised is there.
     pub(in crate::tests) fn verify(&mut self, how: Crash) -> Check {
-        let engine = self.engine.as_ref().unwrap();
-        self.model.verify(engine, how)?;
+        let engine = self.machine.engine.as_ref().unwrap();
+        let (now, tally) = (self.machine.now(), &self.disk.tally());
+        self.model.verify(&Seeing { engine, how, now, tally })?;
         let partitions = engine.shared.partitions.read().unwrap();
         let end = |log: &Partition| log.published().offsets.high_watermark;
         let ends = partitions.iter().map(|(id, log)| (*id, end(log))).collect();
@@ -465,43 +404,20 @@ impl World {
         if let Some(changing) = self.changing.take() {
             self.note(changing);
         }
-        if let Some((path, position)) = self.disk.stopped_at() {
-            self.note(place(&path, position));
-        }
-        self.engine = None;
-        self.disk.crash(how, &mut self.dice);
+        self.machine.crash(how, &mut self.dice);
         Ok(())
     }
 
+    /// Whether a start has led to an engine.
+    pub(in crate::tests) fn is_running(&self) -> bool {
+        self.machine.engine.is_some()
+    }
+
     pub(in crate::tests) fn has_ended(&self) -> bool {
-        self.engine.as_ref().is_none_or(|engine| engine.shared.has_ended())
+        self.machine.has_ended()
     }
 
     pub(in crate::tests) fn journal_file(segment: u32) -> PathBuf {
         Path::new("/data/journal").join(format!("segment-{segment}"))
-    }
-}
-
-/// What the machine was doing when it stopped.
-pub(in crate::tests) fn place(path: &Path, position: usize) -> &'static str {
-    let is = |extension: &str| path.extension().is_some_and(|it| it == extension);
-    let is_new = position == 0 && is("log");
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if name.starts_with("segment-") {
-        "stopped while writing the journal"
-    } else if name.starts_with("checkpoint-") {
-        "stopped while writing a checkpoint's file"
-    } else if is_new && name.trim_matches('0') == ".log" {
-        "stopped while creating a log"
-    } else if is_new {
-        "stopped while rolling a segment"
-    } else if is("log") {
-        "stopped while writing or cutting a log"
-    } else if is("meta") {
-        "stopped while sealing a segment"
-    } else if path.parent().is_some_and(|parent| parent.ends_with("topics")) {
-        "stopped while deleting a topic's files"
-    } else {
-        "stopped elsewhere"
     }
 }

@@ -14,12 +14,15 @@ use super::{
 };
 use crate::host::{Disk, DiskFile, Lock, Open};
 
+/// Where a machine stops that stops in front of a rename.
+pub(super) const RENAMED: usize = usize::MAX;
+
 /// How a cycle in the journal begins.
 const CYCLE: &[u8] = b"ottlacy1";
 
 /// How the machine stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tests) enum Crash {
+pub enum Crash {
     /// The process is killed; the kernel keeps what was written.
     Kill,
     /// The power is cut.
@@ -36,23 +39,23 @@ enum NameChange {
 
 /// What goes wrong, and when.
 #[derive(Clone, Debug, Default)]
-pub(in crate::tests) struct Faults {
+pub struct Faults {
     /// From so many writes on, every write and sync fails: the machine has stopped there.
-    pub(in crate::tests) writes_left: Option<u64>,
+    pub writes_left: Option<u64>,
     /// Every sync says that it worked and does nothing.
-    pub(in crate::tests) lies: bool,
+    pub lies: bool,
     /// The one after so many fails with EIO.
-    pub(in crate::tests) write_fails_after: Option<u64>,
-    pub(in crate::tests) sync_fails_after: Option<u64>,
-    pub(in crate::tests) read_fails_after: Option<u64>,
+    pub write_fails_after: Option<u64>,
+    pub sync_fails_after: Option<u64>,
+    pub read_fails_after: Option<u64>,
     /// Bytes that all files may have together.
-    pub(in crate::tests) capacity: Option<usize>,
+    pub capacity: Option<usize>,
     /// What is said to be free.
-    pub(in crate::tests) free: Option<u64>,
+    pub free: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(in crate::tests) struct State {
+pub struct State {
     inodes: Vec<Inode>,
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
@@ -75,7 +78,7 @@ pub(in crate::tests) struct State {
 
 /// The disk; clones are the same disk.
 #[derive(Clone, Debug, Default)]
-pub(in crate::tests) struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk(Arc<Mutex<State>>);
 
 impl SimDisk {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,67 +86,67 @@ impl SimDisk {
     }
 
     /// Another disk, with these contents.
-    pub(in crate::tests) fn with(state: State) -> Self {
+    pub fn with(state: State) -> Self {
         Self(Arc::new(Mutex::new(State { tally: Tally::default(), ..state })))
     }
 
-    pub(in crate::tests) fn faults(&self, set: impl FnOnce(&mut Faults)) {
+    pub fn faults(&self, set: impl FnOnce(&mut Faults)) {
         set(&mut self.state().faults);
     }
 
     /// From so many writes on, the machine has stopped.
-    pub(in crate::tests) fn stop_after_writes(&self, writes: Option<u64>) {
+    pub fn stop_after_writes(&self, writes: Option<u64>) {
         self.faults(|faults| faults.writes_left = writes);
     }
 
-    pub(in crate::tests) fn tally(&self) -> Tally {
+    pub fn tally(&self) -> Tally {
         self.state().tally.clone()
     }
 
     /// How many syncs there were.
-    pub(in crate::tests) fn syncs(&self) -> u64 {
+    pub fn syncs(&self) -> u64 {
         self.state().syncs
     }
 
-    pub(in crate::tests) fn changes_made(&self) -> u64 {
+    pub fn changes_made(&self) -> u64 {
         self.state().changes_made
     }
 
     /// From now on, the state in front of each change is remembered.
-    pub(in crate::tests) fn record(&self) {
+    pub fn record(&self) {
         let mut state = self.state();
         state.recording = Some(Vec::new());
         state.changes_made = 0;
     }
 
     /// What was recorded, and how it is now.
-    pub(in crate::tests) fn recorded(&self) -> Vec<State> {
+    pub fn recorded(&self) -> Vec<State> {
         let mut state = self.state();
         let mut points = state.recording.take().unwrap_or_default();
         points.push(state.clone());
         points
     }
 
-    pub(in crate::tests) fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         self.state().used()
     }
 
-    pub(in crate::tests) fn has_read_failed(&self) -> bool {
+    pub fn has_read_failed(&self) -> bool {
         std::mem::take(&mut self.state().read_failed)
     }
 
     /// Where the machine stopped, if it did.
-    pub(in crate::tests) fn stopped_at(&self) -> Option<(PathBuf, usize)> {
+    pub fn stopped_at(&self) -> Option<(PathBuf, usize)> {
         self.state().stopped_at.clone()
     }
 
     /// Whether every cycle that was written is synced.
-    pub(in crate::tests) fn journal_is_synced(&self) -> bool {
+    pub fn journal_is_synced(&self) -> bool {
         self.state().unsynced_cycle.is_none()
     }
 
     /// What the next start finds.
-    pub(in crate::tests) fn crash(&self, how: Crash, dice: &mut Dice) {
+    pub fn crash(&self, how: Crash, dice: &mut Dice) {
         let mut state = self.state();
         state.faults = Faults { lies: state.faults.lies, ..Faults::default() };
         state.stopped_at = None;
@@ -183,19 +186,19 @@ impl SimDisk {
     }
 
     /// Flips a bit of what the disk has.
-    pub(in crate::tests) fn flip(&self, path: &Path, position: usize, bit: u32) {
+    pub fn flip(&self, path: &Path, position: usize, bit: u32) {
         let mut state = self.state();
         let inode = state.names[path];
         state.inodes[inode].flip(position, bit);
     }
 
-    pub(in crate::tests) fn contents(&self, path: &Path) -> Option<Vec<u8>> {
+    pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state();
         state.names.get(path).map(|inode| state.inodes[*inode].seen().to_vec())
     }
 
     /// Every file and its length.
-    pub(in crate::tests) fn files(&self) -> BTreeMap<PathBuf, usize> {
+    pub fn files(&self) -> BTreeMap<PathBuf, usize> {
         let state = self.state();
         let files = state.names.iter();
         files.map(|(path, inode)| (path.clone(), state.inodes[*inode].seen().len())).collect()
@@ -364,7 +367,7 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.may_write(to, 0)?;
+        state.may_write(from, RENAMED)?;
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_path_buf(), inode);
         // Either name may survive, but never none.

@@ -8,14 +8,14 @@ use std::{
 
 /// Clones count together.
 #[derive(Clone, Debug, Default)]
-pub(in crate::tests) struct Tally(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+pub struct Tally(Arc<Mutex<BTreeMap<&'static str, u64>>>);
 
 impl Tally {
-    pub(in crate::tests) fn note(&self, what: &'static str) {
+    pub fn note(&self, what: &'static str) {
         *self.0.lock().unwrap().entry(what).or_default() += 1;
     }
 
-    pub(in crate::tests) fn add(&self, other: &Self) {
+    pub fn add(&self, other: &Self) {
         let other = other.0.lock().unwrap().clone();
         let mut counts = self.0.lock().unwrap();
         for (what, count) in other {
@@ -24,7 +24,7 @@ impl Tally {
     }
 
     /// Everything that was counted, and what of `expected` never came about.
-    pub(in crate::tests) fn table(&self, expected: &[&'static str]) -> (String, Vec<&'static str>) {
+    pub fn table(&self, expected: &[&'static str]) -> (String, Vec<&'static str>) {
         let counts = self.0.lock().unwrap();
         let mut text = String::new();
         for (what, count) in counts.iter() {

@@ -1,0 +1,247 @@
+//! The engine on the simulated machine, whose time and steps the test decides.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use wire::TimestampMs;
+
+use super::{Dice, SimDisk};
+use crate::{
+    Config, Host, OpenError, Storage,
+    cleaner::Cleaner,
+    engine::{Opened, open},
+    host::{Clock, Random, Running, Threads},
+    keeper,
+    log_writer::LogWriter,
+};
+
+#[derive(Debug, Default)]
+struct SimClock(AtomicI64);
+
+impl Clock for SimClock {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(1_000_000 + self.0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed).try_into().unwrap())
+    }
+}
+
+#[derive(Debug)]
+struct SimThreads;
+
+impl Threads for SimThreads {
+    fn spawn(&self, _name: &str, _body: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Running>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn end_process(&self, _reason: &str) {}
+}
+
+#[derive(Debug)]
+struct SimRandom(Mutex<Dice>);
+
+impl Random for SimRandom {
+    fn fill(&self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut dice = self.0.lock().unwrap();
+        bytes.fill_with(|| u8::try_from(dice.below(256)).unwrap());
+        Ok(())
+    }
+}
+
+/// How large things are on a machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub segment_bytes: u64,
+    pub journal_segment_bytes: u64,
+    /// Keys that one pass of a compaction learns.
+    pub most_keys: usize,
+}
+
+impl Sizes {
+    /// Small ones, so that files roll and the journal goes round within a life.
+    pub fn some(dice: &mut Dice) -> Self {
+        Self {
+            segment_bytes: [3000, 9000, 9000, 30_000][dice.below_len(4)],
+            journal_segment_bytes: [48 << 10, 96 << 10, 96 << 10][dice.below_len(3)],
+            most_keys: 6,
+        }
+    }
+}
+
+/// A disk, a clock, and an engine while it runs. Whoever holds it does what the engine's threads
+/// would do, in whatever order.
+pub struct Machine {
+    pub disk: SimDisk,
+    clock: Arc<SimClock>,
+    host: Host,
+    sizes: Sizes,
+    cleaner: Cleaner,
+    pub(crate) engine: Option<Opened>,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("sizes", &self.sizes).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// A machine with this disk, on which nothing runs yet.
+    pub fn on(disk: SimDisk, seed: u64, sizes: Sizes) -> Self {
+        let clock = Arc::new(SimClock::default());
+        let host = Host {
+            disk: Arc::new(disk.clone()),
+            clock: Arc::<SimClock>::clone(&clock),
+            threads: Arc::new(SimThreads),
+            random: Arc::new(SimRandom(Mutex::new(Dice::new(seed ^ 0xabcd)))),
+        };
+        let cleaner = Cleaner::new(sizes.most_keys);
+        Self { disk, clock, host, sizes, cleaner, engine: None }
+    }
+
+    /// Starts the engine, which recovers.
+    pub fn start(&mut self) -> Result<(), OpenError> {
+        let config = Config {
+            segment_bytes: self.sizes.segment_bytes,
+            journal_segment_bytes: self.sizes.journal_segment_bytes,
+            ..Config::new(PathBuf::from("/data"))
+        };
+        let writer = LogWriter::inline(Arc::clone(&self.host.disk));
+        self.engine = None;
+        self.cleaner = Cleaner::new(self.sizes.most_keys);
+        self.engine = Some(open(&config, self.host.clone(), writer, false)?);
+        Ok(())
+    }
+
+    /// The running engine.
+    pub(crate) fn engine(&mut self) -> &mut Opened {
+        self.engine.as_mut().unwrap()
+    }
+
+    /// A handle to the running engine, as its callers have it.
+    pub fn storage(&self) -> Storage {
+        Storage::stepped(Arc::clone(&self.engine.as_ref().unwrap().shared))
+    }
+
+    pub fn now(&self) -> TimestampMs {
+        self.clock.now()
+    }
+
+    /// Milliseconds since the machine was made.
+    pub fn elapsed(&self) -> i64 {
+        self.clock.0.load(Ordering::Relaxed)
+    }
+
+    pub fn pass(&self, milliseconds: i64) {
+        self.clock.0.fetch_add(milliseconds, Ordering::Relaxed);
+    }
+
+    fn note(&self, what: &'static str) {
+        self.disk.tally().note(what);
+    }
+
+    /// One cycle of the committer; `false` if there was nothing to do.
+    pub fn step(&mut self) -> bool {
+        self.engine().committer.step()
+    }
+
+    /// The keeper's work.
+    pub fn keep(&mut self) {
+        if self.has_ended() {
+            return;
+        }
+        let pending = self.pending_swaps();
+        let shared = &self.engine().shared;
+        let had_checkpoint = !shared.jobs.is_idle();
+        keeper::step(shared);
+        let note = match (had_checkpoint, shared.has_ended()) {
+            (true, true) => "stopped while checkpointing",
+            (true, false) => "checkpoint",
+            (false, _) => return,
+        };
+        self.note(note);
+        for _ in self.pending_swaps()..pending {
+            self.note("compacted file took its place");
+        }
+    }
+
+    /// Files written anew that wait for a checkpoint.
+    fn pending_swaps(&mut self) -> usize {
+        let shared = &self.engine().shared;
+        if shared.has_ended() {
+            return usize::MAX;
+        }
+        let partitions = shared.partitions.read().unwrap();
+        partitions.values().map(|partition| partition.published().pending_swaps).sum()
+    }
+
+    /// One look of the cleaner.
+    pub fn clean(&mut self) {
+        if let Some(engine) = self.engine.as_ref().filter(|engine| !engine.shared.has_ended()) {
+            self.cleaner.step(&engine.shared);
+        }
+    }
+
+    /// Seconds without anything to do.
+    pub fn idle(&mut self, milliseconds: i64) {
+        self.pass(milliseconds);
+        if !self.has_ended() {
+            self.engine().committer.idle();
+        }
+    }
+
+    /// Stops as a clean stop does, but for the keeper's last work.
+    pub fn finish(&mut self) {
+        self.engine().committer.finish();
+    }
+
+    /// The engine ends here.
+    pub fn crash(&mut self, how: super::Crash, dice: &mut Dice) {
+        if let Some((path, position)) = self.disk.stopped_at() {
+            self.note(place(&path, position));
+        }
+        self.engine = None;
+        self.disk.crash(how, dice);
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.engine.as_ref().is_none_or(|engine| engine.shared.has_ended())
+    }
+}
+
+/// What the machine was doing when it stopped.
+pub(crate) fn place(path: &std::path::Path, position: usize) -> &'static str {
+    let is = |extension: &str| path.extension().is_some_and(|it| it == extension);
+    let is_new = position == 0 && is("log");
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name.starts_with("segment-") {
+        "stopped while writing the journal"
+    } else if name.starts_with("checkpoint-") {
+        "stopped while writing a checkpoint's file"
+    } else if is("cleaned") && position == super::disk::RENAMED {
+        "stopped while a compacted file takes its place"
+    } else if is("cleaned") {
+        "stopped while compacting a file"
+    } else if is_new && name.trim_matches('0') == ".log" {
+        "stopped while creating a log"
+    } else if is_new {
+        "stopped while rolling a segment"
+    } else if is("log") {
+        "stopped while writing or cutting a log"
+    } else if is("meta") {
+        "stopped while sealing a segment"
+    } else if path.parent().is_some_and(|parent| parent.ends_with("topics")) {
+        "stopped while deleting a topic's files"
+    } else {
+        "stopped elsewhere"
+    }
+}
