@@ -156,6 +156,11 @@ impl Recovery<'_> {
         let row = at(&self.dir.paths.map, map.log(id))?.and_then(|row| LogRow::decode(&row));
         // A row that ends within a file that was deleted since says less than the files that are left.
         let row = row.filter(|row| row.state.segment >= first);
+        // Nor does one of files that were written anew since.
+        let row = match row {
+            Some(row) if self.fits(entry, &row, &bases)? => Some(row),
+            _ => None,
+        };
         let mut full = Vec::new();
         let known = row.is_some();
         let mut current = false;
@@ -240,6 +245,22 @@ impl Recovery<'_> {
         let meta = newest.map(|base| Meta::read(disk, &SegmentFile::new(dir.clone(), base)));
         let meta = at(dir, meta.transpose())?.flatten();
         Ok((bases, meta.map(|meta| meta.state)))
+    }
+
+    /// Whether the full files are those that the map's row speaks of.
+    fn fits(&self, entry: &Entry, row: &LogRow, bases: &[Offset]) -> Result<bool, OpenError> {
+        let first = bases.first().copied().unwrap_or(row.state.segment);
+        let mut left = bases.iter().filter(|base| **base < row.state.segment);
+        for (base, length, _) in row.full.iter().filter(|(base, ..)| *base >= first) {
+            let path = entry.partition.dir.join(file_name(*base, "log"));
+            let same = left.next() == Some(base)
+                && at(&path, self.host.disk.open(&path, Open::Read).and_then(|file| file.len()))?
+                    == *length;
+            if !same {
+                return Ok(false);
+            }
+        }
+        Ok(left.next().is_none())
     }
 
     fn has_meta(&self, entry: &Entry, full: Option<&(Offset, u64, wire::TimestampMs)>) -> bool {

@@ -1,11 +1,14 @@
 //! The map can be deleted between two starts, and nothing changes.
 
-use wire::{Offset, TimestampMs};
+use std::path::Path;
+
+use wire::{Offset, TimestampMs, batch::Marker};
 
 use super::support::{
-    LONG, answer, append, batch, create, open, partition, produced, read_all, transactional,
+    LONG, answer, append, batch, close, compacted, create, end, keyed, open, open_cleaning,
+    open_resting, partition, produced, read_all, transactional, until,
 };
-use crate::{Isolation, Storage, codec::position, db::Map, log_state::Row};
+use crate::{Isolation, PartitionId, Storage, codec::position, db::Map, log_state::Row};
 
 fn fill(storage: &Storage) -> Vec<crate::PartitionId> {
     let topic = create(storage, "t", 2, &[("segment.bytes", "300000")]);
@@ -134,4 +137,130 @@ fn a_map_that_ends_in_a_deleted_file_gives_way_to_the_files() {
     assert_eq!(read_from(&storage, id), records);
     assert_eq!(storage.map_rows(), live);
     storage.shutdown();
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            std::fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
+
+type Log = Vec<(Offset, bytes::Bytes)>;
+
+/// Stops the engine and starts it again without its map, with the map of an earlier stop, and
+/// without one after a kill: each time its rows and what readers get are what they were.
+fn is_rebuilt(storage: Storage, dir: &Path, older: Option<&Path>, ids: &[PartitionId]) {
+    let read = |storage: &Storage| -> Vec<[Log; 2]> {
+        let isolations = [Isolation::ReadUncommitted, Isolation::ReadCommitted];
+        ids.iter().map(|id| isolations.map(|it| read_from_start(storage, *id, it))).collect()
+    };
+    storage.shutdown();
+    let (live, records) = (storage.map_rows(), read(&storage));
+    close(storage, dir);
+    assert!(live.len() > 3, "{}", live.len());
+    for old in [None, older] {
+        std::fs::remove_dir_all(dir.join("map")).unwrap();
+        if let Some(old) = old {
+            copy(old, &dir.join("map"));
+        }
+        let storage = open_resting(dir);
+        assert_eq!(storage.map_rows(), live, "with {old:?}");
+        assert_eq!(read(&storage), records, "with {old:?}");
+        close(storage, dir);
+    }
+}
+
+fn read_from_start(storage: &Storage, id: PartitionId, isolation: Isolation) -> Log {
+    let mut from = storage.offsets(id).unwrap().log_start_offset;
+    let mut found = Vec::new();
+    loop {
+        let limit = crate::ReadLimit { max_bytes: 100_000, isolation, at_least_one_batch: true };
+        let read = storage.read(id, from, limit).unwrap();
+        let Some(slice) = read.slices.first() else { return found };
+        let bytes = slice.load().unwrap();
+        for view in wire::batch::batches(&bytes) {
+            from = view.header.next_offset();
+            found.push((view.header.base_offset, bytes.slice_ref(view.bytes())));
+        }
+    }
+}
+
+/// Aborted, committed and open transactions in files that fill up.
+fn transact(storage: &Storage, id: PartitionId, rounds: std::ops::Range<i32>) {
+    for round in rounds {
+        append(storage, id, batch(2, &vec![7; 30_000], i64::from(round))).unwrap();
+        append(storage, id, transactional(20, round * 2, 2)).unwrap();
+        append(storage, id, transactional(21, round * 2, 2)).unwrap();
+        end(storage, id, 20, if round % 2 == 0 { Marker::Abort } else { Marker::Commit });
+        end(storage, id, 21, Marker::Abort);
+        append(storage, id, produced(9, 0, round, 1)).unwrap();
+    }
+}
+
+#[test]
+fn a_map_with_transactions_is_rebuilt_row_for_row() {
+    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let storage = open(dir.path());
+    let id = partition(create(&storage, "t", 1, &[("segment.bytes", "300000")]), 0);
+    transact(&storage, id, 0..12);
+    append(&storage, id, transactional(22, 0, 3)).unwrap();
+    close(storage, dir.path());
+    copy(&dir.path().join("map"), old.path());
+    let storage = open(dir.path());
+    transact(&storage, id, 12..24);
+    append(&storage, id, transactional(23, 0, 3)).unwrap();
+    is_rebuilt(storage, dir.path(), Some(old.path()), &[id]);
+}
+
+#[test]
+fn a_map_whose_batches_were_retained_no_longer_is_rebuilt_row_for_row() {
+    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let storage = open(dir.path());
+    let configs =
+        [("segment.bytes", "200000"), ("retention.bytes", "500000"), ("retention.ms", "-1")];
+    let id = partition(create(&storage, "t", 1, &configs), 0);
+    transact(&storage, id, 0..12);
+    close(storage, dir.path());
+    copy(&dir.path().join("map"), old.path());
+    let storage = open_cleaning(dir.path());
+    let start = |storage: &Storage| storage.offsets(id).unwrap().log_start_offset;
+    until(|| start(&storage) > Offset(0));
+    let before = start(&storage);
+    transact(&storage, id, 12..24);
+    until(|| start(&storage) > before);
+    is_rebuilt(storage, dir.path(), Some(old.path()), &[id]);
+}
+
+#[test]
+fn a_map_of_a_compacted_log_is_rebuilt_row_for_row() {
+    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (storage, id) = compacted(dir.path());
+    close(storage, dir.path());
+    copy(&dir.path().join("map"), old.path());
+    let storage = open(dir.path());
+    transact(&storage, id, 0..3);
+    is_rebuilt(storage, dir.path(), Some(old.path()), &[id]);
+}
+
+/// Its positions are those of files that are no more.
+#[test]
+fn a_map_from_before_a_compaction_is_not_believed() {
+    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let storage = open(dir.path());
+    let configs = [("cleanup.policy", "compact"), ("segment.bytes", "20000")];
+    let id = partition(create(&storage, "t", 1, &configs), 0);
+    for index in 0..40 {
+        append(&storage, id, keyed(&format!("key {}", index % 3), Some(&[7; 2000]))).unwrap();
+    }
+    close(storage, dir.path());
+    copy(&dir.path().join("map"), old.path());
+    let storage = open_cleaning(dir.path());
+    until(|| read_all(&storage, id, Isolation::ReadUncommitted).len() < 20);
+    is_rebuilt(storage, dir.path(), Some(old.path()), &[id]);
 }

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use wire::{
     Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId,
-    batch::{BatchBuilder, BatchView, NewRecord},
+    batch::{BatchBuilder, BatchView, ControlMarker, Marker, NewRecord, control_marker},
 };
 
 use crate::{
@@ -33,6 +33,93 @@ pub(super) fn open(dir: &Path) -> Storage {
             opened => return opened.unwrap().0,
         }
     }
+}
+
+/// The same with a cleaner that looks all the time.
+pub(super) fn open_cleaning(dir: &Path) -> Storage {
+    open_with(dir, Duration::from_millis(5))
+}
+
+/// The same with a cleaner that does not look at all.
+pub(super) fn open_resting(dir: &Path) -> Storage {
+    open_with(dir, Duration::from_hours(1))
+}
+
+fn open_with(dir: &Path, clean_every: Duration) -> Storage {
+    Storage::open(Config { clean_every, ..config(dir) }, Host::real()).unwrap().0
+}
+
+/// Stops it, and waits until nobody writes to its directory any more.
+pub(super) fn close(storage: Storage, dir: &Path) {
+    storage.shutdown();
+    drop(storage);
+    until(|| Host::real().disk.lock(&dir.join("lock")).is_ok());
+}
+
+/// Waits for something that happens by itself.
+pub(super) fn until(mut happened: impl FnMut() -> bool) {
+    let clock = Host::real().clock;
+    let begun = clock.monotonic();
+    while !happened() {
+        assert!(clock.monotonic().saturating_sub(begun) < LONG, "it did not happen");
+        std::thread::yield_now();
+    }
+}
+
+/// A batch of one record with this key.
+pub(super) fn keyed(key: &str, value: Option<&[u8]>) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    builder.push(NewRecord {
+        timestamp: TimestampMs(1000),
+        key: Some(key.as_bytes()),
+        value,
+        headers: &[],
+    });
+    builder.build()
+}
+
+/// A compacted log with five keys, some of them in transactions that were aborted, after the
+/// cleaner has been at it. Some of it is dirty again.
+pub(super) fn compacted(dir: &Path) -> (Storage, PartitionId) {
+    let storage = open(dir);
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("segment.bytes", "20000"),
+        ("min.cleanable.dirty.ratio", "0.1"),
+    ];
+    let p = partition(create(&storage, "compacted", 1, &configs), 0);
+    let write = |storage: &Storage, count: i32| {
+        for index in 0..count {
+            let key = format!("key {}", index % 5);
+            append(storage, p, keyed(&key, Some(&[7; 2000]))).unwrap();
+            if index % 10 == 9 {
+                append(storage, p, transactional(77, index / 10 * 2, 2)).unwrap();
+                end(storage, p, 77, Marker::Abort);
+            }
+        }
+    };
+    write(&storage, 60);
+    close(storage, dir);
+    let storage = open_cleaning(dir);
+    until(|| read_all(&storage, p, Isolation::ReadUncommitted).len() < 40);
+    until(|| storage.shared().partition(p).is_some_and(|log| log.published().pending_swaps == 0));
+    append(&storage, p, keyed("key 1", None)).unwrap();
+    (storage, p)
+}
+
+/// Ends a transaction.
+pub(super) fn end(storage: &Storage, partition: PartitionId, producer: i64, marker: Marker) {
+    let end = ControlMarker {
+        producer_id: ProducerId(producer),
+        producer_epoch: ProducerEpoch(0),
+        marker,
+        coordinator_epoch: 0,
+        timestamp: TimestampMs(1000),
+    };
+    let (done, told) = answer();
+    let batches = vec![Append { partition, batch: control_marker(&end) }];
+    storage.append_atomic(batches, done);
+    told.recv_timeout(LONG).unwrap().unwrap();
 }
 
 pub(super) fn answer<T>() -> (Box<dyn FnOnce(T) + Send>, Receiver<T>)
