@@ -11,11 +11,14 @@ use wire::{LeaderEpoch, Offset, batch::BatchView};
 
 use super::{
     faults::{Faults, Operation},
-    support::{LONG, answer, append, batch, config, create, open, partition, read_all},
+    support::{
+        LONG, answer, append, batch, close, compacted, config, create, open, open_resting,
+        partition, read_all,
+    },
 };
 use crate::{
     Append, Damage, Durability, Host, Inspection, Isolation, OpenError, PartitionId, RepairReport,
-    Storage, repair,
+    Storage, repair, segment_file::base_of,
 };
 
 /// Ten records in each of two topics, one cycle each, and an end as kill -9 makes it.
@@ -245,4 +248,48 @@ fn a_map_that_knows_more_than_the_journal_is_refused_until_it_is_deleted() {
     let storage = open(dir.path());
     assert_eq!(records(&storage, p), 10);
     storage.shutdown();
+}
+
+#[test]
+fn a_repair_of_a_compacted_log_keeps_its_offsets_and_gaps() {
+    let dir = tempfile::tempdir().unwrap();
+    let (storage, p) = compacted(dir.path());
+    close(storage, dir.path());
+    let storage = open_resting(dir.path());
+    let end = storage.offsets(p).unwrap().high_watermark;
+    let before = read_all(&storage, p, Isolation::ReadUncommitted);
+    close(storage, dir.path());
+    assert_eq!(damages(dir.path()), []);
+    fs::remove_dir_all(dir.path().join("journal")).unwrap();
+    let report = do_repair(dir.path());
+    assert_eq!(report.partitions, []);
+    assert_eq!(damages(dir.path()), []);
+    let storage = open_resting(dir.path());
+    assert_eq!(read_all(&storage, p, Isolation::ReadUncommitted), before);
+    assert_eq!(append(&storage, p, batch(1, b"on", 1)).unwrap().base_offset, end);
+    close(storage, dir.path());
+
+    // A bad batch in a file written anew: what is whole in front of it stays.
+    let (base, bytes) = &before[before.len() / 2];
+    let mut files: Vec<i64> = fs::read_dir(log(dir.path(), p, 0).parent().unwrap())
+        .unwrap()
+        .filter_map(|entry| base_of(entry.unwrap().file_name().to_str().unwrap(), "log"))
+        .map(|base| base.0)
+        .collect();
+    files.sort_unstable();
+    let file = files.into_iter().rfind(|first| *first <= base.0).unwrap();
+    let path = log(dir.path(), p, file);
+    let held = fs::read(&path).unwrap();
+    let at = held.windows(bytes.len() - 16).position(|found| found == &bytes[16..]).unwrap();
+    flip(&path, crate::codec::position(at + 60));
+    assert_eq!(damages(dir.path()).len(), 1);
+    let report = do_repair(dir.path());
+    let [lost] = &report.partitions[..] else { panic!("{report:?}") };
+    assert_eq!(lost.lost.as_ref().unwrap().end, end.plus(1));
+    assert_eq!(damages(dir.path()), []);
+    let storage = open_resting(dir.path());
+    let kept = read_all(&storage, p, Isolation::ReadUncommitted);
+    let whole = before.iter().take_while(|(offset, _)| offset < base).count();
+    assert_eq!(kept[..], before[..whole]);
+    close(storage, dir.path());
 }
