@@ -7,6 +7,7 @@ mod damage;
 mod faults;
 mod images;
 mod map;
+mod memory;
 mod reading;
 mod sim;
 mod support;

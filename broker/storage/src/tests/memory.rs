@@ -1,0 +1,67 @@
+//! Memory depends neither on the size of the logs nor on how many batches are in them.
+
+use std::time::Duration;
+
+use super::support::{LONG, answer, batch, close, config, create, open, partition};
+use crate::{Append, Config, Durability, Host, PartitionId, Storage};
+
+const MIB: usize = 1 << 20;
+
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// Runs `test`, the body of the test of this name, in a process of its own: what that holds is
+/// this test's alone.
+fn alone(name: &str, test: impl FnOnce()) {
+    const ALONE: &str = "OTTLA_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let child = child.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{said}{}", String::from_utf8_lossy(&child.stderr));
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+/// `rounds` of so many batches of `bytes` each.
+fn write(storage: &Storage, to: PartitionId, (rounds, count): (usize, usize), bytes: usize) {
+    let sent = batch(1, &vec![b'x'; bytes], 5);
+    for _ in 0..rounds {
+        let batches = (0..count).map(|_| Append { partition: to, batch: sent.clone() }).collect();
+        let (done, told) = answer();
+        storage.append(batches, Durability::Synced, LONG, done);
+        assert!(told.recv_timeout(LONG).unwrap().iter().all(Result::is_ok));
+    }
+}
+
+#[test]
+fn memory_does_not_grow_with_the_logs() {
+    alone("tests::memory::memory_does_not_grow_with_the_logs", || {
+        let dir = tempfile::tempdir().unwrap();
+        let quick = Config { clean_every: Duration::from_millis(50), ..config(dir.path()) };
+        let storage = Storage::open(quick, Host::real()).unwrap().0;
+        let of =
+            |name: &str| partition(create(&storage, name, 1, &[("segment.bytes", "16777216")]), 0);
+        let (large, small) = (of("large"), of("small"));
+        // What is taken once: buffers, the cache of the map.
+        write(&storage, large, (48, 64), 16 << 10);
+        write(&storage, small, (40, 500), 100);
+        let before = resident_bytes();
+        write(&storage, large, (224, 64), 16 << 10);
+        write(&storage, small, (120, 500), 100);
+        let grown = resident_bytes().saturating_sub(before);
+        eprintln!("{grown} bytes for 224 MiB in 14,336 batches and 60,000 small ones");
+        assert!(grown < 32 * MIB, "{grown}");
+        close(storage, dir.path());
+
+        // A start needs no more for more.
+        let storage = open(dir.path());
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 48 * MIB, "{grown}");
+        close(storage, dir.path());
+    });
+}
