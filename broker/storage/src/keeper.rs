@@ -214,7 +214,8 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
         files.extend(unless_gone(file.for_syncing(disk))?);
     }
     let newest = shared.checkpoint.load(Ordering::SeqCst);
-    assert!(newest < plan.checkpoint.number, "a checkpoint is newer than all before it");
+    let number = plan.checkpoint.number;
+    assert!(newest + 1 == number, "a checkpoint is never written over the newest");
     disk.sync_files(&files)?;
     for dir in &plan.dirs {
         unless_gone(disk.sync_dir(dir))?;

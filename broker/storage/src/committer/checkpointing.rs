@@ -186,6 +186,8 @@ impl Committer {
             return;
         }
         if let Some(plan) = self.shared.jobs.withdraw() {
+            // The last takes its number, and with that its file: the other one is the newest.
+            self.checkpoint = plan.checkpoint.number - 1;
             self.cover_again(*plan);
         }
         let plan = self.checkpoint_plan(true);
