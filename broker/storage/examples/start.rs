@@ -34,15 +34,19 @@ fn main() -> Outcome<()> {
     let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match texts[..] {
         ["start", dir, end] => start(Path::new(dir), end),
-        [dir, gibibytes, partitions] => measure(dir, gibibytes.parse()?, partitions.parse()?),
+        // In a process of its own: its last checkpoint may outlast the handle, and keeps the directory.
+        ["fill", dir, gibibytes, partitions] => {
+            fill(Path::new(dir), gibibytes.parse()?, partitions.parse()?)
+        }
+        [dir, gibibytes, partitions] => measure(dir, gibibytes, partitions),
         _ => Err("say: DIRECTORY GIBIBYTES PARTITIONS".into()),
     }
 }
 
-fn measure(dir: &str, gibibytes: usize, partitions: i32) -> Outcome<()> {
+fn measure(dir: &str, gibibytes: &str, partitions: &str) -> Outcome<()> {
     let path = PathBuf::from(dir);
     std::fs::create_dir(&path)?;
-    fill(&path, gibibytes, partitions)?;
+    run(&["fill", dir, gibibytes, partitions])?;
     println!("{gibibytes} GiB in {partitions} partitions, ready after:");
     for (what, before, cold) in [
         ("a clean stop", "stop", false),
@@ -52,14 +56,15 @@ fn measure(dir: &str, gibibytes: usize, partitions: i32) -> Outcome<()> {
         ("a lost map", "lose", false),
         ("a lost map, cold", "lose", true),
     ] {
-        run(dir, if before == "kill" { "kill" } else { "stop" })?;
+        let end = if before == "kill" { "kill" } else { "stop" };
+        run(&["start", dir, end])?;
         if before == "lose" {
             std::fs::remove_dir_all(path.join("map"))?;
         }
         if cold && !empty_page_cache() {
             continue;
         }
-        let took = run(dir, "stop")?;
+        let took = run(&["start", dir, "stop"])?;
         println!("  {what}: {took}");
     }
     std::fs::remove_dir_all(&path)?;
@@ -71,10 +76,10 @@ fn empty_page_cache() -> bool {
     std::fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }
 
-/// One start in a process of its own; answers what it prints.
-fn run(dir: &str, end: &str) -> Outcome<String> {
+/// Does this in a process of its own; answers what it prints.
+fn run(arguments: &[&str]) -> Outcome<String> {
     let program = std::env::current_exe()?;
-    let child = Command::new(program).args(["start", dir, end]).stdout(Stdio::piped()).output()?;
+    let child = Command::new(program).args(arguments).stderr(Stdio::inherit()).output()?;
     Ok(String::from_utf8(child.stdout)?.trim().to_owned())
 }
 

@@ -1,6 +1,6 @@
 //! The logs as the checkpoint says they are: cut, and their state found again.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 
 use wire::Offset;
 
@@ -12,16 +12,52 @@ use crate::{
     damage::{Damage, OpenError},
     data_dir::at,
     db::Map,
-    host::{Open, read_all},
+    host::{Disk, Open, read_all},
     journal::checkpoint::LogEnd,
     keeper::{LogRow, Meta, encode_log_row},
     log_scan::{marker_in, scan_headers},
     log_state::LogState,
-    segment_file::{
-        SegmentFile, base_of, file_name, partition_dir, remove_cleaned, remove_in_front,
-    },
+    segment_file::{SegmentFile, base_of, cleaned_of, file_name, is_in_front, partition_dir},
     settings::TopicSettings,
 };
+
+/// The names in a partition's directory, listed once: a start looks at every partition.
+struct Names<'a> {
+    disk: &'a dyn Disk,
+    dir: PathBuf,
+    sorted: Vec<String>,
+}
+
+impl<'a> Names<'a> {
+    fn list(disk: &'a dyn Disk, dir: PathBuf) -> Result<Self, OpenError> {
+        let sorted = match disk.list(&dir) {
+            Err(error) if is_not_found(&error) => Vec::new(),
+            listed => at(&dir, listed)?,
+        };
+        Ok(Self { disk, dir, sorted })
+    }
+
+    /// The base offsets of the files with this extension, ascending.
+    fn bases(&self, extension: &str) -> impl DoubleEndedIterator<Item = Offset> {
+        self.sorted.iter().filter_map(move |name| base_of(name, extension))
+    }
+
+    fn has(&self, base: Offset, extension: &str) -> bool {
+        self.sorted.binary_search(&file_name(base, extension)).is_ok()
+    }
+
+    /// Removes files; answers whether there were any.
+    fn remove(&mut self, unwanted: impl Fn(&str) -> bool) -> Result<bool, OpenError> {
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.sorted).into_iter().partition(|name| unwanted(name));
+        self.sorted = kept;
+        for name in &gone {
+            let path = self.dir.join(name);
+            at(&path, self.disk.remove_file(&path))?;
+        }
+        Ok(!gone.is_empty())
+    }
+}
 
 impl Recovery<'_> {
     /// The catalogue that the checkpointed records make.
@@ -31,7 +67,7 @@ impl Recovery<'_> {
         let Some(end) = self.checkpoint.logs.get(&METADATA) else { return Ok(catalogue) };
         let dir = partition_dir(&self.dir.paths.topics, METADATA);
         let mut next = Offset(0);
-        for base in self.bases(METADATA)? {
+        for base in Names::list(self.host.disk.as_ref(), dir.clone())?.bases("log") {
             if base > end.segment {
                 continue;
             }
@@ -62,16 +98,6 @@ impl Recovery<'_> {
         Ok(catalogue)
     }
 
-    /// The base offsets of a partition's log files, ascending.
-    fn bases(&self, id: PartitionId) -> Result<Vec<Offset>, OpenError> {
-        let dir = partition_dir(&self.dir.paths.topics, id);
-        match self.host.disk.list(&dir) {
-            Ok(names) => Ok(names.iter().filter_map(|name| base_of(name, "log")).collect()),
-            Err(error) if is_not_found(&error) => Ok(Vec::new()),
-            Err(error) => at(&dir, Err(error)),
-        }
-    }
-
     /// Every partition of the catalogue, as it was at the checkpoint.
     pub(super) fn load_logs(
         &mut self,
@@ -82,76 +108,40 @@ impl Recovery<'_> {
         for (id, topic) in catalogue.partitions() {
             let settings = TopicSettings::of(catalogue, topic, self.default_segment_bytes);
             let mut entry = self.entry(id, settings);
-            match self.checkpoint.logs.get(&id).copied() {
+            let mut names = Names::list(self.host.disk.as_ref(), entry.partition.dir.clone())?;
+            let end = self.checkpoint.logs.get(&id).copied();
+            // What is in no checkpoint goes.
+            let removed = names.remove(|name| match &end {
                 Some(end) => {
-                    self.cut(id, &end)?;
-                    self.load(map, &mut entry, &end)?;
+                    base_of(name, "log").is_some_and(|base| base > end.segment)
+                        || base_of(name, "meta").is_some_and(|base| base >= end.segment)
                 }
-                None => self.cut_to_nothing(id)?,
+                None => true,
+            })?;
+            if removed {
+                self.written.dirs.insert(entry.partition.dir.clone());
+            }
+            if let Some(end) = end {
+                cut(id, &end, &names)?;
+                self.load(map, &mut entry, &end, names)?;
             }
             entries.insert(id, entry);
         }
         Ok(entries)
     }
 
-    /// Removes what is in no checkpoint.
-    fn cut_to_nothing(&mut self, id: PartitionId) -> Result<(), OpenError> {
-        self.remove_files(id, |_| true)
-    }
-
-    /// Cuts the log to the checkpoint.
-    fn cut(&mut self, id: PartitionId, end: &LogEnd) -> Result<(), OpenError> {
-        self.remove_files(id, |name| {
-            base_of(name, "log").is_some_and(|base| base > end.segment)
-                || base_of(name, "meta").is_some_and(|base| base >= end.segment)
-        })?;
-        let disk = self.host.disk.as_ref();
-        let path = partition_dir(&self.dir.paths.topics, id).join(file_name(end.segment, "log"));
-        if !disk.exists(&path) {
-            // A log whose records were all deleted has no file until the next is appended.
-            if end.length == 0 {
-                return Ok(());
-            }
-            return Err(Damage::Missing(path).into());
-        }
-        let file = at(&path, disk.open(&path, Open::Write))?;
-        let found = at(&path, file.len())?;
-        if found < end.length {
-            let (expected, before) = (end.length, end.next_offset);
-            let partition = id.into();
-            return Err(Damage::Short { path, partition, found, expected, before }.into());
-        }
-        if found > end.length {
-            at(&path, file.set_len(end.length))?;
-        }
-        Ok(())
-    }
-
-    fn remove_files(
-        &mut self,
-        id: PartitionId,
-        unwanted: impl Fn(&str) -> bool,
-    ) -> Result<(), OpenError> {
-        let disk = self.host.disk.as_ref();
-        let dir = partition_dir(&self.dir.paths.topics, id);
-        let names = match disk.list(&dir) {
-            Ok(names) => names,
-            Err(error) if is_not_found(&error) => return Ok(()),
-            Err(error) => return at(&dir, Err(error)),
-        };
-        for name in names.iter().filter(|name| unwanted(name)) {
-            let path = dir.join(name);
-            at(&path, disk.remove_file(&path))?;
-            self.written.dirs.insert(dir.clone());
-        }
-        Ok(())
-    }
-
     /// Finds the state of a log at the checkpoint: from its row in the map, if there is one, else
     /// from the `.meta` files and the last file.
-    fn load(&mut self, map: &Map, entry: &mut Entry, end: &LogEnd) -> Result<(), OpenError> {
+    fn load(
+        &mut self,
+        map: &Map,
+        entry: &mut Entry,
+        end: &LogEnd,
+        mut names: Names<'_>,
+    ) -> Result<(), OpenError> {
         let id = entry.partition.id;
-        let (bases, before) = self.remove_deleted(entry, end)?;
+        let before = remove_deleted(&mut names, end)?;
+        let bases: Vec<_> = names.bases("log").collect();
         let first = bases.first().copied().unwrap_or(end.segment);
         let row = at(&self.dir.paths.map, map.log(id))?.and_then(|row| LogRow::decode(&row));
         // A row that ends within a file that was deleted since says less than the files that are left.
@@ -194,7 +184,8 @@ impl Recovery<'_> {
             if base > entry.log.segment {
                 full.push((entry.log.segment, entry.log.position, entry.log.max_timestamp));
                 let rolled = entry.roll();
-                if let Some(rolled) = rolled.filter(|_| !self.has_meta(entry, full.last())) {
+                let has_meta = full.last().is_some_and(|(base, ..)| names.has(*base, "meta"));
+                if let Some(rolled) = rolled.filter(|_| !has_meta) {
                     self.written.rolled.push(rolled);
                 }
             }
@@ -216,37 +207,6 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Removes the files wholly in front of the checkpoint's log start, as the keeper would have.
-    /// Answers the bases of the others, and the state at the end of what is gone.
-    fn remove_deleted(
-        &self,
-        entry: &Entry,
-        end: &LogEnd,
-    ) -> Result<(Vec<Offset>, Option<LogState>), OpenError> {
-        let mut bases = self.bases(entry.partition.id)?;
-        let dir = &entry.partition.dir;
-        let disk = self.host.disk.as_ref();
-        match remove_cleaned(disk, dir, |_, _| true) {
-            Err(error) if !is_not_found(&error) => return at(dir, Err(error)),
-            _ => {}
-        }
-        let start = end.log_start_offset;
-        let holds_start = bases.iter().chain([&end.segment]).rfind(|base| **base <= start);
-        let Some(first) = holds_start.copied().filter(|first| *first > Offset(0)) else {
-            return Ok((bases, None));
-        };
-        bases.retain(|base| *base >= first);
-        match remove_in_front(disk, dir, first) {
-            Err(error) if !is_not_found(&error) => return at(dir, Err(error)),
-            _ => {}
-        }
-        let names = disk.list(dir).unwrap_or_default();
-        let newest = names.iter().filter_map(|name| base_of(name, "meta")).rfind(|it| *it < first);
-        let meta = newest.map(|base| Meta::read(disk, &SegmentFile::new(dir.clone(), base)));
-        let meta = at(dir, meta.transpose())?.flatten();
-        Ok((bases, meta.map(|meta| meta.state)))
-    }
-
     /// Whether the full files are those that the map's row speaks of.
     fn fits(&self, entry: &Entry, row: &LogRow, bases: &[Offset]) -> Result<bool, OpenError> {
         let first = bases.first().copied().unwrap_or(row.state.segment);
@@ -263,12 +223,6 @@ impl Recovery<'_> {
         Ok(left.next().is_none())
     }
 
-    fn has_meta(&self, entry: &Entry, full: Option<&(Offset, u64, wire::TimestampMs)>) -> bool {
-        full.is_some_and(|(base, ..)| {
-            self.host.disk.exists(&entry.partition.dir.join(file_name(*base, "meta")))
-        })
-    }
-
     /// Takes in a file from where the state stands, up to its end or the checkpoint's.
     fn read_file(&self, entry: &mut Entry, base: Offset, end: &LogEnd) -> Result<(), OpenError> {
         let disk = self.host.disk.as_ref();
@@ -282,6 +236,9 @@ impl Recovery<'_> {
             && let Some(meta) = at(&path, Meta::read(disk, &file))?
         {
             entry.take_meta(meta);
+            return Ok(());
+        }
+        if base == end.segment && entry.log.position == end.length {
             return Ok(());
         }
         let log = at(&path, file.for_syncing(disk))?;
@@ -305,6 +262,44 @@ impl Recovery<'_> {
             Err(error) => at(&path, Err(error)),
         }
     }
+}
+
+/// Cuts the log to the checkpoint.
+fn cut(id: PartitionId, end: &LogEnd, names: &Names<'_>) -> Result<(), OpenError> {
+    let path = names.dir.join(file_name(end.segment, "log"));
+    if !names.has(end.segment, "log") {
+        // A log whose records were all deleted has no file until the next is appended.
+        if end.length == 0 {
+            return Ok(());
+        }
+        return Err(Damage::Missing(path).into());
+    }
+    let file = at(&path, names.disk.open(&path, Open::Write))?;
+    let found = at(&path, file.len())?;
+    if found < end.length {
+        let (expected, before) = (end.length, end.next_offset);
+        let partition = id.into();
+        return Err(Damage::Short { path, partition, found, expected, before }.into());
+    }
+    if found > end.length {
+        at(&path, file.set_len(end.length))?;
+    }
+    Ok(())
+}
+
+/// Removes the files wholly in front of the checkpoint's log start, as the keeper would have, and
+/// what a compaction left. Answers the state at the end of what is gone.
+fn remove_deleted(names: &mut Names<'_>, end: &LogEnd) -> Result<Option<LogState>, OpenError> {
+    names.remove(|name| cleaned_of(name).is_some())?;
+    let start = end.log_start_offset;
+    let holds_start = names.bases("log").chain([end.segment]).filter(|base| *base <= start).max();
+    let Some(first) = holds_start.filter(|first| *first > Offset(0)) else { return Ok(None) };
+    let newest = names.bases("meta").rfind(|base| *base < first);
+    names.remove(|name| is_in_front(name, first, newest))?;
+    let meta =
+        newest.map(|base| Meta::read(names.disk, &SegmentFile::new(names.dir.clone(), base)));
+    let meta = at(&names.dir, meta.transpose())?.flatten();
+    Ok(meta.map(|meta| meta.state))
 }
 
 impl Entry {
