@@ -15,6 +15,8 @@ pub(crate) const LIMIT: &str = "physical limit";
 enum Bar {
     /// At least so many times what the column shows in the same row.
     TimesOf(f64, &'static str),
+    /// At most so many times what this column shows in another row.
+    TimesRow(f64, &'static str),
     /// At most this.
     AtMost(f64),
     /// At most so many syncs of this machine's disk, and so many milliseconds more.
@@ -35,6 +37,8 @@ const BARS: &[(&str, &str, Bar)] = &[
     (row::PRODUCERS_512, OTTLA, Bar::TimesOf(1.3, KAFKA)),
     (row::PRODUCERS_512, OTTLA, Bar::TimesOf(12.0, KAFKA_FLUSH)),
     (row::RAW, OTTLA, Bar::TimesOf(0.6, LIMIT)),
+    (row::BESIDE_READER_P99, OTTLA, Bar::TimesRow(1.5, row::ALONE_P99)),
+    (row::BESIDE_MANY_P99, OTTLA, Bar::TimesRow(1.1, row::BESIDE_FEW_P99)),
     (row::PEAK, OTTLA, Bar::AtMost(128.0)),
     (row::PEAK, APPLIANCE, Bar::AtMost(128.0)),
     (row::IDLE, OTTLA, Bar::AtMost(24.0)),
@@ -48,7 +52,9 @@ pub(crate) fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "| | figure | bar | |\n|---|---|---|---|")?;
     for (row, column, bar) in BARS {
         let measured = report.cell(row, column);
-        let (Some(value), Some((bar, text))) = (measured, bar.limit(report, row)) else { continue };
+        let (Some(value), Some((bar, text))) = (measured, bar.limit(report, row, column)) else {
+            continue;
+        };
         let name =
             if *column == APPLIANCE { format!("{row}, all services") } else { (*row).to_owned() };
         let verdict = verdict(value, bar);
@@ -65,11 +71,15 @@ enum Limit {
 }
 
 impl Bar {
-    fn limit(self, report: &Report, row: &str) -> Option<(Limit, String)> {
+    fn limit(self, report: &Report, row: &str, own: &'static str) -> Option<(Limit, String)> {
         match self {
             Self::TimesOf(times, column) => {
                 let least = times * report.cell(row, column)?;
                 Some((Limit::Least(least), format!("≥ {} ({times} x {column})", figure(least))))
+            }
+            Self::TimesRow(times, other) => {
+                let most = times * report.cell(other, own)?;
+                Some((Limit::Most(most), format!("≤ {} ({times} x {other})", figure(most))))
             }
             Self::AtMost(most) => Some((Limit::Most(most), format!("≤ {}", figure(most)))),
             Self::Syncs(syncs, more) => {

@@ -10,14 +10,14 @@ use crate::{
 pub(crate) const USAGE: &str = "\
 ottla-bench [--quick | --full] [--only GROUP,...] [--peers PEER,...] [--seconds N] [--rounds N]
             [--start-gib N] [--ottla FILE] [--kafka-libs DIR] [--tansu FILE] [--dir DIR]
-groups: limit throughput latency producers raw shapes fetch transactions start http
+groups: limit throughput latency producers raw shapes fetch beside transactions start http
 peers:  ottla appliance kafka kafka-flush tansu-memory tansu-sqlite
---quick: 5 seconds, 1 round, 1 GiB, without shapes, fetch and transactions; --full: 60 seconds, 3 rounds, 10 GiB";
+--quick: 5 seconds, 1 round, 1 GiB, without shapes, fetch, beside and transactions; --full: 60 seconds, 3 rounds, 10 GiB";
 
 /// The group that is no peer's.
 pub(crate) const LIMIT: &str = "limit";
 /// What `--quick` leaves out.
-const SLOW: &[&str] = &["shapes", "fetch", "transactions"];
+const SLOW: &[&str] = &["shapes", "fetch", "beside", "transactions"];
 
 /// What the command line asks for.
 #[derive(Debug)]

@@ -15,3 +15,9 @@ pub(crate) const PRODUCERS_512: &str = "512 producers, 100 B, one in flight, rec
 pub(crate) const RAW: &str = "raw produce, 16 KiB batches, MB/s";
 pub(crate) const CLEAN_START: &str = "ready after a clean stop, ms";
 pub(crate) const KILLED_START: &str = "ready after a kill, ms";
+pub(crate) const ALONE_P99: &str = "4 producers, one in flight, p99 ms";
+pub(crate) const BESIDE_READER_P99: &str = "4 producers beside a cold reader, p99 ms";
+pub(crate) const BESIDE_FEW_P99: &str =
+    "4 producers beside 15,000 records/s on 16 partitions, p99 ms";
+pub(crate) const BESIDE_MANY_P99: &str =
+    "4 producers beside 15,000 records/s on 1,000 partitions, p99 ms";

@@ -1,5 +1,6 @@
 //! The groups of loads that one turn of one peer is made of.
 
+mod beside;
 mod fetch;
 mod start;
 
@@ -52,6 +53,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "raw", applies: is_broker, run: raw },
     Group { name: "shapes", applies: is_broker, run: shapes },
     Group { name: "fetch", applies: is_broker, run: fetch::run },
+    Group { name: "beside", applies: is_broker, run: beside::run },
     Group { name: "transactions", applies: is_broker, run: transactions },
     Group {
         name: "start",
@@ -233,6 +235,7 @@ fn producers(turn: &mut Turn<'_>) -> io::Result<()> {
                 partitions_per_request: 1,
                 connections,
                 in_flight: 1,
+                pause: Duration::ZERO,
                 until: Until::Elapsed(turn.limit()),
             };
             let mut produced = produce::run(&turn.peer.brokers, &load)?;
@@ -278,6 +281,7 @@ fn saturating(topic: &str, partitions: i32, batch_bytes: usize, until: Until) ->
         partitions_per_request,
         connections: CONNECTIONS,
         in_flight: (IN_FLIGHT_BYTES / CONNECTIONS / request_bytes).clamp(1, 64),
+        pause: Duration::ZERO,
         until,
     }
 }

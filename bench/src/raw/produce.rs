@@ -66,6 +66,8 @@ pub(crate) struct Load<'a> {
     pub(crate) connections: usize,
     /// Requests in flight on each connection.
     pub(crate) in_flight: usize,
+    /// Between the beginnings of two requests of a connection, at least.
+    pub(crate) pause: Duration,
     pub(crate) until: Until,
 }
 
@@ -145,6 +147,7 @@ pub(crate) fn run(brokers: &str, load: &Load<'_>) -> io::Result<Produced> {
                 started,
                 until: share,
                 in_flight: load.in_flight,
+                pause: load.pause,
             };
             senders.spawn(sender.run());
         }
@@ -170,6 +173,7 @@ struct Sender {
     started: Stopwatch,
     until: Until,
     in_flight: usize,
+    pause: Duration,
 }
 
 impl Sender {
@@ -177,10 +181,15 @@ impl Sender {
         let frames = Arc::clone(&self.frames);
         let mut waiting = VecDeque::with_capacity(self.in_flight);
         let (mut sent, mut latencies) = (0, Latencies::default());
+        let mut next = Duration::ZERO;
         let mut turn = frames.iter().cycle().skip(self.next % frames.len().max(1));
         loop {
             while waiting.len() < self.in_flight && !self.is_done(sent) {
                 let Some((frame, batches)) = turn.next() else { break };
+                if !self.pause.is_zero() {
+                    next = (next + self.pause).max(self.started.elapsed());
+                    tokio::time::sleep(next.saturating_sub(self.started.elapsed())).await;
+                }
                 waiting.push_back((frame, Stopwatch::start()));
                 self.connection.send(frame).await?;
                 sent += u64::try_from(*batches).unwrap_or_default();

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,6 +38,8 @@ const MAX_SLICES: usize = 64;
 const SENT_FROM_BYTES: usize = 32 << 10;
 /// So much is sent at a time: as much is also held in memory of what comes from a cold file.
 const FILE_STEP_BYTES: usize = 256 << 10;
+/// So much is read from the disk at a time while somebody waits for the journal, which is on it.
+const COLD_STEP_BYTES: usize = 64 << 10;
 
 /// Why a connection ended, other than by the client's wish.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +99,7 @@ pub(crate) async fn serve(
     // was asked before is still answered.
     let working = async {
         let handling = async { Ok(handle(&mut context, frames, replies_in).await) };
-        let limit = broker.config.limits.frame;
-        let writing = write(write_half, replies, limit, (&unanswered, broker.traffic.as_ref()));
+        let writing = write(write_half, replies, &broker, &unanswered);
         let (handled, ()) = tokio::try_join!(handling, writing)?;
         handled
     };
@@ -193,8 +195,8 @@ async fn handle_one(context: &mut Context, frame: Frame) -> Result<Pending, Ende
 async fn write(
     mut socket: WriteHalf<'_>,
     mut replies: mpsc::Receiver<Pending>,
-    limit: Duration,
-    (unanswered, traffic): (&AtomicUsize, &Traffic),
+    broker: &Broker,
+    unanswered: &AtomicUsize,
 ) -> Result<(), Ended> {
     while let Some(pending) = replies.recv().await {
         let Pending { key, version, correlation_id, reply, memory } = pending;
@@ -211,8 +213,8 @@ async fn write(
                 why: Failure::Unencodable,
             })?;
             let bytes = head.len() + body.len();
-            write_pieces(&mut socket, head, body, limit).await?;
-            traffic.sent(bytes);
+            write_pieces(&mut socket, head, body, broker).await?;
+            broker.traffic.sent(bytes);
         }
         unanswered.fetch_sub(1, Ordering::Relaxed);
     }
@@ -237,8 +239,9 @@ async fn write_pieces(
     socket: &mut WriteHalf<'_>,
     head: Bytes,
     body: Body,
-    limit: Duration,
+    broker: &Broker,
 ) -> Result<(), Ended> {
+    let limit = broker.config.limits.frame;
     let mut ready = VecDeque::from([head]);
     let mut ready_bytes = 0;
     for piece in body.0 {
@@ -257,7 +260,7 @@ async fn write_pieces(
             }
             Piece::File(slice) => {
                 write_all(socket, &mut ready, limit).await?;
-                send_file(socket, &slice, limit).await?;
+                send_file(socket, &slice, broker).await?;
             }
         }
     }
@@ -269,36 +272,48 @@ async fn write_pieces(
 async fn send_file(
     socket: &mut WriteHalf<'_>,
     slice: &FileSlice,
-    limit: Duration,
+    broker: &Broker,
 ) -> Result<(), Ended> {
-    let mut sent = 0;
+    let limit = broker.config.limits.frame;
+    let (mut sent, mut is_cold) = (0, false);
     while sent < slice.length {
-        let stream: &TcpStream = socket.as_ref();
         let length = FILE_STEP_BYTES.min(slice.length - sent);
-        let step = if slice.is_cached(sent, length) {
-            let by_kernel = || slice.send_part(stream.as_fd(), sent, length);
-            match timeout(limit, stream.async_io(Interest::WRITABLE, by_kernel)).await {
-                // The file cannot have become shorter.
-                Ok(Ok(0)) => return Err(Ended::Log(std::io::ErrorKind::UnexpectedEof.into())),
-                Ok(Err(error)) if error.kind() == std::io::ErrorKind::Unsupported => None,
-                Ok(Ok(step)) => Some(step),
-                Ok(Err(error)) => return Err(Ended::Write(error)),
-                Err(_elapsed) => return Err(Ended::WriteTimeout),
-            }
-        } else {
-            None
-        };
-        if let Some(step) = step {
+        // Where one step is not in memory, the next is not either, and asking would begin to read it.
+        is_cold = is_cold || !slice.is_cached(sent, length);
+        if !is_cold
+            && let Some(step) = send_cached(socket, slice, sent..sent + length, limit).await?
+        {
             sent += step;
             continue;
         }
+        let alone = broker.storage.is_committing();
+        let length = if alone { COLD_STEP_BYTES.min(length) } else { length };
         let cold = slice.clone();
         let load = move || cold.load_part(sent, length);
-        let bytes = tasks::waiting_for_disk(load).await.flatten().map_err(Ended::Log)?;
+        let bytes = tasks::waiting_for_disk(alone, load).await.flatten().map_err(Ended::Log)?;
         write_all(socket, &mut VecDeque::from([bytes]), limit).await?;
         sent += length;
     }
     Ok(())
+}
+
+/// Sends a part of a slice from the page cache; answers how much, or nothing where that cannot be done.
+async fn send_cached(
+    socket: &WriteHalf<'_>,
+    slice: &FileSlice,
+    part: Range<usize>,
+    limit: Duration,
+) -> Result<Option<usize>, Ended> {
+    let stream: &TcpStream = socket.as_ref();
+    let by_kernel = || slice.send_part(stream.as_fd(), part.start, part.len());
+    match timeout(limit, stream.async_io(Interest::WRITABLE, by_kernel)).await {
+        // The file cannot have become shorter.
+        Ok(Ok(0)) => Err(Ended::Log(std::io::ErrorKind::UnexpectedEof.into())),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
+        Ok(Ok(step)) => Ok(Some(step)),
+        Ok(Err(error)) => Err(Ended::Write(error)),
+        Err(_elapsed) => Err(Ended::WriteTimeout),
+    }
 }
 
 async fn write_all(

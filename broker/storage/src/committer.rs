@@ -240,6 +240,7 @@ impl Committer {
                 return false;
             }
             self.last_activity = self.shared.host.clock.monotonic();
+            self.shared.committed_at(self.last_activity);
         }
         self.publish();
         self.offer_checkpoint();

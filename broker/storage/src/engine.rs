@@ -92,6 +92,7 @@ pub(crate) fn open(
         catalogue: RwLock::new(Arc::new(catalogue)),
         checkpoint: AtomicU64::new(recovered.origin.checkpoint),
         reserve: recovered.reserve,
+        committed: AtomicU64::new(0),
         ended: AtomicBool::new(false),
         observer: RwLock::new(None),
         lock: dir.lock,
@@ -243,6 +244,12 @@ impl Storage {
     ) -> Result<ReadResult, ReadError> {
         let reading = Reading { patience: Patience::None, ..self.reading() };
         reading.read(self.partition(partition)?.as_ref(), from, limit)
+    }
+
+    /// Whether somebody may be waiting for the journal: something was committed within the last
+    /// tenth of a second.
+    pub fn is_committing(&self) -> bool {
+        self.0.shared.since_commit() < Duration::from_millis(100)
     }
 
     /// How far the partition has got.

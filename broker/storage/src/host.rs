@@ -81,6 +81,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn len(&self) -> io::Result<u64>;
     /// Reserves space without writing it.
     fn allocate(&self, length: u64) -> io::Result<()>;
+    /// From now on a read fetches what it asks for and no more.
+    fn forgo_read_ahead(&self) {}
     /// Whether a read of this range would most likely not wait for the disk.
     fn is_cached(&self, _position: u64, _length: usize) -> bool {
         true

@@ -192,6 +192,7 @@ impl SegmentFile {
             return Err(io::ErrorKind::NotFound.into());
         }
         let file = open(&self.path())?;
+        file.forgo_read_ahead();
         *held = Some(Arc::clone(&file));
         Ok(file)
     }
@@ -243,6 +244,7 @@ impl SegmentFile {
             return Err(io::ErrorKind::NotFound.into());
         }
         let file = disk.open(&self.path(), Open::Read)?;
+        file.forgo_read_ahead();
         *held = Some(Arc::clone(&file));
         drop(held);
         open.add(self);

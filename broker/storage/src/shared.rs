@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     /// The newest synced checkpoint.
     pub(crate) checkpoint: AtomicU64,
     pub(crate) reserve: Arc<Reserve>,
+    /// When the last cycle was committed, in milliseconds of the monotonic clock.
+    pub(crate) committed: AtomicU64,
     /// Set when the process was told to end.
     pub(crate) ended: AtomicBool,
     pub(crate) observer: RwLock<Option<Observer>>,
@@ -76,6 +78,16 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
+    pub(crate) fn committed_at(&self, monotonic: Duration) {
+        let milliseconds = u64::try_from(monotonic.as_millis()).unwrap_or(u64::MAX);
+        self.committed.store(milliseconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn since_commit(&self) -> Duration {
+        let committed = Duration::from_millis(self.committed.load(Ordering::Relaxed));
+        self.host.clock.monotonic().saturating_sub(committed)
+    }
+
     pub(crate) fn partition(&self, id: PartitionId) -> Option<Arc<Partition>> {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }

@@ -74,7 +74,8 @@ async fn read(ctx: &Context, plan: &Arc<Plan>) -> Result<FetchAnswer, Failure> {
     }
     let (storage, plan) = (ctx.broker.storage.clone(), Arc::clone(plan));
     let read = move || plan.read(&storage, Storage::read);
-    let answer = tasks::waiting_for_disk(read).await.map_err(|_panicked| Failure::Unanswerable)?;
+    let answer =
+        tasks::waiting_for_disk(false, read).await.map_err(|_panicked| Failure::Unanswerable)?;
     answer.ok_or(Failure::Unanswerable)
 }
 

@@ -116,7 +116,7 @@ async fn search(
     look: impl FnOnce(&Storage) -> Result<Found, ReadError> + Send + 'static,
 ) -> Result<Found, ErrorCode> {
     let storage = broker.storage.clone();
-    let looked = tasks::waiting_for_disk(move || look(&storage)).await;
+    let looked = tasks::waiting_for_disk(false, move || look(&storage)).await;
     looked.map_err(|_panicked| ErrorCode::KAFKA_STORAGE_ERROR)?.map_err(read_error)
 }
 

@@ -207,7 +207,12 @@ impl DiskFile for RealFile {
         Ok(rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, length)?)
     }
 
-    /// Asks for the first and the last byte: what lies between came with them, by read-ahead.
+    fn forgo_read_ahead(&self) {
+        // It is a hint; reads work without it.
+        let _hint = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::Random);
+    }
+
+    /// Asks for the first and the last byte: what lies between came with them, in one read.
     fn is_cached(&self, position: u64, length: usize) -> bool {
         let last = position + u64::try_from(length.saturating_sub(1)).unwrap_or(u64::MAX);
         [position, last].into_iter().all(|at| {
