@@ -36,7 +36,7 @@ fn killed(dir: &Path) -> (PartitionId, PartitionId) {
     let batches = vec![Append { partition: first, batch: batch(1, b"never", 1) }];
     storage.append(batches, Durability::Synced, LONG, done);
     assert!(told.recv_timeout(LONG).is_err());
-    storage.shutdown();
+    close(storage, dir);
     (first, second)
 }
 
@@ -47,7 +47,7 @@ fn stopped(dir: &Path) -> PartitionId {
     for _ in 0..10 {
         append(&storage, p, batch(1, &vec![7; 100_000], 1)).unwrap();
     }
-    storage.shutdown();
+    close(storage, dir);
     p
 }
 
@@ -119,7 +119,7 @@ fn a_lost_cycle_is_refused_by_name_and_repaired_from_the_logs() {
     assert_eq!(ends(2), None);
     let second_ends = storage.epoch_end(second, LeaderEpoch(0)).unwrap();
     assert_eq!(second_ends, Some((LeaderEpoch(0), Offset(10))));
-    storage.shutdown();
+    close(storage, dir.path());
 }
 
 #[test]
@@ -142,8 +142,7 @@ fn what_neither_journal_nor_log_has_is_reported_and_the_rest_is_kept() {
     let storage = open(dir.path());
     assert_eq!((records(&storage, first), records(&storage, second)), (2, 10));
     assert_eq!(append(&storage, first, batch(1, b"a", 1)).unwrap().base_offset, Offset(2));
-    storage.shutdown();
-    drop(storage);
+    close(storage, dir.path());
     assert_eq!(damages(dir.path()), []);
 }
 
@@ -173,7 +172,7 @@ fn a_flipped_bit_below_the_checkpoint_is_found_and_cut_off() {
     let storage = open(dir.path());
     assert_eq!(records(&storage, p), 5);
     assert_eq!(append(&storage, p, batch(1, b"on", 1)).unwrap().base_offset, Offset(5));
-    storage.shutdown();
+    close(storage, dir.path());
 }
 
 #[test]
@@ -192,7 +191,7 @@ fn without_journal_version_or_map_the_logs_are_kept() {
         assert_eq!(fs::read_to_string(dir.path().join("version")).unwrap(), id, "{gone}");
         let storage = open(dir.path());
         assert_eq!(records(&storage, p), 10, "{gone}");
-        storage.shutdown();
+        close(storage, dir.path());
     }
 }
 
@@ -211,7 +210,7 @@ fn a_repair_that_is_cut_short_can_be_repeated() {
         do_repair(dir.path());
         let storage = open(dir.path());
         assert_eq!(records(&storage, p), 5, "{part}");
-        storage.shutdown();
+        close(storage, dir.path());
     }
 }
 
@@ -221,7 +220,7 @@ fn a_directory_in_use_is_not_repaired() {
     let storage = open(dir.path());
     let refused = repair(&config(dir.path()), &Host::real(), &mut |_, _| {});
     assert!(matches!(refused, Err(OpenError::InUse(_))), "{refused:?}");
-    storage.shutdown();
+    close(storage, dir.path());
 }
 
 #[test]
@@ -235,8 +234,7 @@ fn a_map_that_knows_more_than_the_journal_is_refused_until_it_is_deleted() {
     }
     let storage = open(dir.path());
     append(&storage, p, batch(1, b"newer", 1)).unwrap();
-    storage.shutdown();
-    drop(storage);
+    close(storage, dir.path());
     for name in fs::read_dir(journal.path()).unwrap() {
         let name = name.unwrap().file_name();
         fs::copy(journal.path().join(&name), dir.path().join("journal").join(&name)).unwrap();
@@ -247,7 +245,7 @@ fn a_map_that_knows_more_than_the_journal_is_refused_until_it_is_deleted() {
     fs::remove_dir_all(dir.path().join("map")).unwrap();
     let storage = open(dir.path());
     assert_eq!(records(&storage, p), 10);
-    storage.shutdown();
+    close(storage, dir.path());
 }
 
 #[test]
