@@ -104,18 +104,7 @@ impl Coordinator {
         stop: CancellationToken,
     ) -> Result<Self, LoadError> {
         load::create_internal_topics(&storage).await?;
-        let origin = Instant::now();
-        let mut task = Task {
-            groups: GroupCoordinator::new(settings.groups.clone()),
-            transactions: TransactionCoordinator::new(settings.transactions.clone()),
-            storage,
-            sweep: Sweep::new(settings.offsets_check_interval),
-            settings,
-            origin,
-            waiting: HashMap::new(),
-            tickets: 0,
-            in_flight: VecDeque::new(),
-        };
+        let mut task = Task::new(storage, settings);
         task.load().await?;
         let (mailbox, operations) = mpsc::channel(MAILBOX);
         tasks.start_vital("coordinator", task.run(operations, stop));
@@ -230,6 +219,20 @@ struct Task {
 }
 
 impl Task {
+    fn new(storage: Storage, settings: Settings) -> Self {
+        Self {
+            groups: GroupCoordinator::new(settings.groups.clone()),
+            transactions: TransactionCoordinator::new(settings.transactions.clone()),
+            storage,
+            sweep: Sweep::new(settings.offsets_check_interval),
+            settings,
+            origin: Instant::now(),
+            waiting: HashMap::new(),
+            tickets: 0,
+            in_flight: VecDeque::new(),
+        }
+    }
+
     async fn run(mut self, mut operations: mpsc::Receiver<Operation>, stop: CancellationToken) {
         let mut failed = false;
         loop {

@@ -12,8 +12,8 @@ use crate::{
     record::{CommittedOffset, GroupMetadata, GroupRecord, TopicPartition},
 };
 
-/// What the records say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What the records say. Two are equal if no further record tells them apart.
+#[derive(Clone, Debug, Default)]
 pub struct State {
     groups: BTreeMap<String, GroupMetadata>,
     offsets: BTreeMap<String, Offsets>,
@@ -32,7 +32,40 @@ struct Committed {
     position: u64,
 }
 
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.groups == other.groups && self.in_order() == other.in_order()
+    }
+}
+
+impl Eq for State {}
+
+/// The offsets of a partition, and of which open transaction, in the order of their records.
+type InOrder<'a> = BTreeMap<(&'a String, &'a TopicPartition), Vec<OfTransaction<'a>>>;
+type OfTransaction<'a> = (Option<ProducerId>, &'a CommittedOffset);
+
 impl State {
+    /// Positions count only beside those of the same partition: compaction and the order in which
+    /// partitions are loaded change them.
+    fn in_order(&self) -> InOrder<'_> {
+        let committed = self.offsets.iter().map(|(group, offsets)| (None, group, offsets));
+        let pending = self.pending.iter().flat_map(|(producer, groups)| {
+            groups.iter().map(|(group, offsets)| (Some(*producer), group, offsets))
+        });
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (producer, group, offsets) in committed.chain(pending) {
+            for (partition, offset) in offsets {
+                let all = found.entry((group, partition)).or_default();
+                all.push((offset.position, producer, &offset.value));
+            }
+        }
+        let in_order = |mut all: Vec<(u64, Option<ProducerId>, _)>| {
+            all.sort_by_key(|(position, ..)| *position);
+            all.into_iter().map(|(_, producer, value)| (producer, value)).collect()
+        };
+        found.into_iter().map(|(key, all)| (key, in_order(all))).collect()
+    }
+
     pub(super) fn replay(&mut self, producer: Option<ProducerId>, record: &GroupRecord) {
         self.replayed += 1;
         match record {

@@ -1,3 +1,5 @@
+mod worlds;
+
 use coordinator::groups::{Commit, CommitPartition, FetchedOffset, MemberIdentity};
 use coordinator::record::{CommittedOffset, GroupRecord};
 use storage::Host;
@@ -9,25 +11,39 @@ use crate::context::Broker;
 
 const GROUP: &str = "group";
 
-async fn start(directory: &TempDir, tasks: &mut Tasks, stop: &CancellationToken) -> Coordinator {
-    start_looking(directory, tasks, stop, Duration::from_mins(10)).await
+fn opened(directory: &TempDir) -> Storage {
+    let config = storage::Config::new(directory.path().join("data"));
+    Storage::open(config, Host::real()).unwrap().0
+}
+
+/// Waits until nobody writes to the directory any more: an engine whose files are taken away ends
+/// its process.
+async fn close(storage: Storage, directory: &TempDir) {
+    storage.shutdown();
+    drop(storage);
+    let lock = directory.path().join("data/lock");
+    while Host::real().disk.lock(&lock).is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn start(storage: &Storage, tasks: &mut Tasks, stop: &CancellationToken) -> Coordinator {
+    start_looking(storage, tasks, stop, Duration::from_mins(10)).await
 }
 
 async fn start_looking(
-    directory: &TempDir,
+    storage: &Storage,
     tasks: &mut Tasks,
     stop: &CancellationToken,
     offsets_check_interval: Duration,
 ) -> Coordinator {
-    let config = storage::Config::new(directory.path().join("data"));
-    let (storage, _) = Storage::open(config, Host::real()).unwrap();
     let settings = Settings {
         groups: groups::Config::default(),
         transactions: transactions::Config::default(),
         offsets_check_interval,
         clock: Broker::now,
     };
-    Coordinator::start(storage, settings, tasks, stop.clone()).await.unwrap()
+    Coordinator::start(storage.clone(), settings, tasks, stop.clone()).await.unwrap()
 }
 
 async fn commit(coordinator: &Coordinator, offset: i64) {
@@ -85,7 +101,8 @@ fn failing(deliver: oneshot::Sender<()>) -> Operation {
 async fn a_failed_append_is_forgotten_and_nobody_is_told_that_it_succeeded() {
     let directory = TempDir::new().unwrap();
     let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
-    let coordinator = start(&directory, &mut tasks, &stop).await;
+    let storage = opened(&directory);
+    let coordinator = start(&storage, &mut tasks, &stop).await;
     commit(&coordinator, 7).await;
     let (deliver, answer) = oneshot::channel();
     coordinator.mailbox.send(failing(deliver)).await.unwrap();
@@ -94,7 +111,9 @@ async fn a_failed_append_is_forgotten_and_nobody_is_told_that_it_succeeded() {
     commit(&coordinator, 8).await;
     assert_eq!(committed(&coordinator).await, [8]);
     stop.cancel();
+    drop(coordinator);
     tasks.join(Duration::from_secs(10)).await;
+    close(storage, &directory).await;
 }
 
 #[tokio::test]
@@ -102,11 +121,33 @@ async fn offsets_of_a_topic_that_is_not_there_are_forgotten_at_the_next_look() {
     let directory = TempDir::new().unwrap();
     let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
     let often = Duration::from_millis(10);
-    let coordinator = start_looking(&directory, &mut tasks, &stop, often).await;
+    let storage = opened(&directory);
+    let coordinator = start_looking(&storage, &mut tasks, &stop, often).await;
     // As if the broker had been killed between a deletion and what follows from it.
     commit(&coordinator, 7).await;
     let gone = async { while !committed(&coordinator).await.is_empty() {} };
     tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
     stop.cancel();
+    drop(coordinator);
     tasks.join(Duration::from_secs(10)).await;
+    close(storage, &directory).await;
+}
+
+#[tokio::test]
+async fn committed_offsets_are_there_without_the_map() {
+    let directory = TempDir::new().unwrap();
+    for offset in [7, 8, 9] {
+        let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+        let storage = opened(&directory);
+        let coordinator = start(&storage, &mut tasks, &stop).await;
+        if offset > 7 {
+            assert_eq!(committed(&coordinator).await, [offset - 1]);
+        }
+        commit(&coordinator, offset).await;
+        stop.cancel();
+        drop(coordinator);
+        tasks.join(Duration::from_secs(10)).await;
+        close(storage, &directory).await;
+        std::fs::remove_dir_all(directory.path().join("data/map")).unwrap();
+    }
 }

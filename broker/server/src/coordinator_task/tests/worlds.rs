@@ -1,0 +1,172 @@
+//! Both coordinators over the storage, on a machine that exists only in memory: lives that end at
+//! any moment, on a disk that loses, tears and reorders what was not synced.
+//!
+//! `OTTLA_SEEDS=1000000` asks for so many worlds, `OTTLA_SEED=17` for one.
+
+mod clients;
+mod world;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use storage::simulation::{Crash, Tally};
+use world::World;
+
+type Check = Result<(), String>;
+
+const SEEDS: u64 = 60;
+const LIVES: u64 = 4;
+
+/// What has to come about in so many worlds; else they prove less than they seem to.
+const EXPECTED: [&str; 27] = [
+    "kill",
+    "power cut",
+    "clean stop",
+    "checkpoint",
+    "torn tail of the journal",
+    "unsynced names lost",
+    "EIO on a sync",
+    "produce refused, the disk is full",
+    "a coordinator's plan was refused, and it loaded again",
+    "compacted file took its place",
+    "stopped while writing the journal",
+    "stopped while compacting a file",
+    "stopped while a compacted file takes its place",
+    "stopped in the midst of recovery",
+    "offset committed",
+    "offset deleted",
+    "offset committed as a member",
+    "member went on after a crash",
+    "transaction committed",
+    "transaction aborted",
+    "transaction aborted by its successor",
+    "transaction open at a crash",
+    "transaction's end unanswered at a crash, and it counts",
+    "transaction's end unanswered at a crash, and it does not",
+    "lost answer to a transaction's end asked for again",
+    "plans lost in a crash",
+    "unanswered plans survived a crash",
+];
+
+fn check(holds: bool, what: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+fn live(seed: u64, tally: &Tally) -> Check {
+    let mut world = World::new(seed);
+    let lived = catch_unwind(AssertUnwindSafe(|| lives(&mut world)));
+    tally.add(&world.machine.disk.tally());
+    lived.unwrap_or_else(|_panic| Err("an assertion failed".to_owned()))
+}
+
+fn lives(world: &mut World) -> Check {
+    world.start()?;
+    world.create_topics()?;
+    for _ in 0..LIVES {
+        bring_a_fault(world);
+        for _ in 0..30 + world.dice.below(150) {
+            if world.machine.has_ended() {
+                break;
+            }
+            world.act()?;
+        }
+        if !world.machine.has_ended() && world.dice.one_in(6) {
+            world.stop()?;
+        }
+        let how = [Crash::Kill, Crash::Power, Crash::Power, Crash::PowerLosesAll];
+        let how = how[world.dice.below_len(4)];
+        world.crash(how)?;
+        recover(world, how)?;
+        world.verify()?;
+        // Once more, with nothing in between: the same state.
+        world.crash(Crash::Kill)?;
+        world.start()?;
+        world.verify()?;
+        world.create_topics()?;
+    }
+    Ok(())
+}
+
+fn bring_a_fault(world: &mut World) {
+    let (kind, after) = (world.dice.below(10), world.dice.below(150));
+    world.machine.disk.faults(|faults| match kind {
+        0..=4 => faults.writes_left = Some(after * 3),
+        5 => faults.write_fails_after = Some(after * 2),
+        6 => faults.sync_fails_after = Some(after),
+        _ => {}
+    });
+}
+
+/// Starts, with crashes in the midst of recovery.
+fn recover(world: &mut World, mut how: Crash) -> Check {
+    for _ in 0..world.dice.below(3) {
+        let writes = world.dice.below(12);
+        world.machine.disk.stop_after_writes(Some(writes));
+        if world.machine.start().is_err() {
+            world.note("stopped in the midst of recovery");
+        }
+        if how == Crash::Kill && world.dice.one_in(2) {
+            how = Crash::Power;
+        }
+        world.crash(how)?;
+    }
+    world.start()
+}
+
+fn asked(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
+/// Lives in the worlds `first..`, so many at a time as there are processors. The failures.
+fn run(first: u64, count: u64, tally: &Tally) -> Vec<(u64, String)> {
+    let next = AtomicU64::new(first);
+    let failed = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= first + count {
+                        return;
+                    }
+                    if let Err(error) = live(seed, tally) {
+                        failed.lock().unwrap().push((seed, error));
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap()
+}
+
+#[test]
+fn no_committed_offset_and_no_transaction_is_torn_or_lost_in_any_world() {
+    let tally = Tally::default();
+    let one = asked("OTTLA_SEED");
+    let count = one.map_or_else(|| asked("OTTLA_SEEDS").unwrap_or(SEEDS), |_| 1);
+    let failed = run(one.unwrap_or(1), count, &tally);
+    let (table, missing) = tally.table(&EXPECTED);
+    eprintln!("{count} worlds with {LIVES} lives each:\n{table}");
+    let how = |(seed, error): &(u64, String)| {
+        format!("{error}\n    OTTLA_SEED={seed} cargo test -p server no_committed -- --nocapture")
+    };
+    let failed: Vec<String> = failed.iter().map(how).collect();
+    assert!(failed.is_empty(), "{} worlds failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(one.is_some() || missing.is_empty(), "never came about: {missing:?}");
+}
+
+#[test]
+fn coordinators_on_a_disk_that_does_not_sync_are_found_out() {
+    let found = (1..=SEEDS).find(|seed| {
+        let mut world = World::new(*seed);
+        world.machine.disk.faults(|faults| faults.lies = true);
+        lives(&mut world).is_err()
+    });
+    assert!(found.is_some(), "so many worlds without a sync lost nothing");
+}
