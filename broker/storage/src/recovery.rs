@@ -245,13 +245,16 @@ impl Recovery<'_> {
     /// Writes over a newer checkpoint whose sync was cut off. It may come to light at a later start, and would then
     /// name files that this one cuts.
     fn settle(&mut self) -> Result<(), OpenError> {
+        let (disk, journal) = (self.host.disk.as_ref(), &self.dir.paths.journal);
+        // It may have been read from a cache that never reached the disk, and the next one is
+        // written over its predecessor.
+        at(journal, self.checkpoint.store(disk, journal))?;
         if self.nothing_follows {
             return Ok(());
         }
         self.checkpoint.number += 1;
         let settled = Checkpoint { clean: false, ..self.checkpoint.clone() };
-        let journal = &self.dir.paths.journal;
-        at(journal, settled.store(self.host.disk.as_ref(), journal))
+        at(journal, settled.store(disk, journal))
     }
 
     /// The directories of deleted topics go; those that nobody knows are reported.
