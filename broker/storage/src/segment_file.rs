@@ -99,19 +99,20 @@ pub(crate) fn remove_cleaned(
     names.iter().try_for_each(|name| disk.remove_file(&dir.join(name)))
 }
 
-/// Whether the file goes when everything in front of `first` does: log files, and what is written
-/// beside them, all but the newest `.meta` in front of it: that one knows the producers.
-pub(crate) fn is_in_front(name: &str, first: Offset, newest_meta: Option<Offset>) -> bool {
-    base_of(name, "log").is_some_and(|base| base < first)
-        || base_of(name, "meta").is_some_and(|base| base < first && Some(base) != newest_meta)
-}
-
-/// Removes what [`is_in_front`].
+/// Removes the log files in front of `first` and what is written beside them, all but the newest
+/// `.meta`: it knows the producers.
 pub(crate) fn remove_in_front(disk: &dyn Disk, dir: &Path, first: Offset) -> io::Result<()> {
-    let names = disk.list(dir)?;
-    let newest = names.iter().filter_map(|name| base_of(name, "meta")).rfind(|it| *it < first);
-    let mut gone = names.iter().filter(|name| is_in_front(name, first, newest));
-    gone.try_for_each(|name| disk.remove_file(&dir.join(name)))
+    let mut metas = Vec::new();
+    for name in disk.list(dir)? {
+        if base_of(&name, "log").is_some_and(|base| base < first) {
+            disk.remove_file(&dir.join(name))?;
+        } else if base_of(&name, "meta").is_some_and(|base| base < first) {
+            metas.push(name);
+        }
+    }
+    // Names are sorted, and all are 20 digits long.
+    metas.pop();
+    metas.iter().try_for_each(|name| disk.remove_file(&dir.join(name)))
 }
 
 /// How many log files readers keep open, beside those that are written to.

@@ -17,7 +17,9 @@ use crate::{
     keeper::{LogRow, Meta, encode_log_row},
     log_scan::{marker_in, scan_headers},
     log_state::LogState,
-    segment_file::{SegmentFile, base_of, cleaned_of, file_name, is_in_front, partition_dir},
+    segment_file::{
+        SegmentFile, base_of, cleaned_of, file_name, partition_dir, remove_cleaned, remove_in_front,
+    },
     settings::TopicSettings,
 };
 
@@ -290,12 +292,19 @@ fn cut(id: PartitionId, end: &LogEnd, names: &Names<'_>) -> Result<(), OpenError
 /// Removes the files wholly in front of the checkpoint's log start, as the keeper would have, and
 /// what a compaction left. Answers the state at the end of what is gone.
 fn remove_deleted(names: &mut Names<'_>, end: &LogEnd) -> Result<Option<LogState>, OpenError> {
-    names.remove(|name| cleaned_of(name).is_some())?;
+    if names.sorted.iter().any(|name| cleaned_of(name).is_some()) {
+        at(&names.dir, remove_cleaned(names.disk, &names.dir, |_, _| true))?;
+        names.sorted.retain(|name| cleaned_of(name).is_none());
+    }
     let start = end.log_start_offset;
     let holds_start = names.bases("log").chain([end.segment]).filter(|base| *base <= start).max();
     let Some(first) = holds_start.filter(|first| *first > Offset(0)) else { return Ok(None) };
-    let newest = names.bases("meta").rfind(|base| *base < first);
-    names.remove(|name| is_in_front(name, first, newest))?;
+    let in_front = |extension| names.bases(extension).filter(|base| *base < first);
+    let newest = in_front("meta").max();
+    if in_front("log").count() > 0 || in_front("meta").count() > 1 {
+        at(&names.dir, remove_in_front(names.disk, &names.dir, first))?;
+        *names = Names::list(names.disk, names.dir.clone())?;
+    }
     let meta =
         newest.map(|base| Meta::read(names.disk, &SegmentFile::new(names.dir.clone(), base)));
     let meta = at(&names.dir, meta.transpose())?.flatten();
