@@ -1,11 +1,15 @@
 //! A machine that exists only in memory: a disk that loses what was not synced, a clock, and the
 //! engine's own steps in one thread. A seed decides everything.
 //!
+//! And what such tests need besides: many seeds at a time, a process of their own.
+//!
 //! For this crate's tests, and with the feature `simulation` for those of the crates above it.
 
 mod disk;
 mod inode;
 mod machine;
+pub mod process;
+pub mod seeds;
 mod tally;
 
 pub use disk::{Crash, Faults, SimDisk, State};

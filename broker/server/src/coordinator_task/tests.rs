@@ -1,7 +1,7 @@
 mod worlds;
 
 use coordinator::groups::{Commit, CommitPartition, FetchedOffset, MemberIdentity};
-use coordinator::record::{CommittedOffset, GroupRecord};
+use coordinator::record::{CommittedOffset, GroupRecord, TopicPartition};
 use storage::Host;
 use tempfile::TempDir;
 use wire::{LeaderEpoch, Offset, PartitionIndex};
@@ -46,21 +46,27 @@ async fn start_looking(
     Coordinator::start(storage.clone(), settings, tasks, stop.clone()).await.unwrap()
 }
 
-async fn commit(coordinator: &Coordinator, offset: i64) {
-    let commit = Commit {
-        group_id: GROUP.to_owned(),
+/// A commit by nobody's member.
+fn commit_of(group_id: String, partition: TopicPartition, offset: i64) -> Commit {
+    Commit {
+        group_id,
         generation_id: -1,
         member: MemberIdentity { member_id: String::new(), group_instance_id: None },
         transactional: false,
         retention_time_ms: None,
         knows_group_id_not_found: false,
         partitions: vec![CommitPartition {
-            partition: ("topic".to_owned(), PartitionIndex(0)),
+            partition,
             offset: Offset(offset),
             leader_epoch: LeaderEpoch(-1),
             metadata: String::new(),
         }],
-    };
+    }
+}
+
+async fn commit(coordinator: &Coordinator, offset: i64) {
+    let partition = ("topic".to_owned(), PartitionIndex(0));
+    let commit = commit_of(GROUP.to_owned(), partition, offset);
     let held = coordinator.call(move |groups, _, now| groups.commit_offsets(now, &commit)).await;
     assert_eq!(held.wait().await, Ok(Ok(vec![ErrorCode::NONE])));
 }

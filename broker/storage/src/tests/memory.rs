@@ -3,29 +3,12 @@
 use std::time::Duration;
 
 use super::support::{LONG, answer, batch, close, config, create, open, partition};
-use crate::{Append, Config, Durability, Host, PartitionId, Storage};
+use crate::{
+    Append, Config, Durability, Host, PartitionId, Storage,
+    simulation::process::{alone, resident_bytes},
+};
 
 const MIB: usize = 1 << 20;
-
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
-}
-
-/// Runs `test`, the body of the test of this name, in a process of its own: what that holds is
-/// this test's alone.
-fn alone(name: &str, test: impl FnOnce()) {
-    const ALONE: &str = "OTTLA_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        return test();
-    }
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    let child = child.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success(), "{said}{}", String::from_utf8_lossy(&child.stderr));
-    assert!(said.contains("1 passed"), "{said}");
-}
 
 /// `rounds` of so many batches of `bytes` each.
 fn write(storage: &Storage, to: PartitionId, (rounds, count): (usize, usize), bytes: usize) {

@@ -6,10 +6,6 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
 };
 
 use wire::batch::BatchView;
@@ -18,6 +14,7 @@ use super::sim::{Check, Crash, Faults, Kind, Tally, UNREADABLE, World, check};
 use crate::{
     Durability, OpenError,
     mutant::{MUTANTS, Mutant, broken},
+    simulation::seeds::{all_hold, asked, failures},
 };
 
 const SEEDS: u64 = 200;
@@ -249,50 +246,11 @@ fn is_covered(log: &[u8], position: usize) -> bool {
     false
 }
 
-fn asked(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|value| value.parse().ok())
-}
-
-/// Lives in the worlds `first..`, so many at a time as there are processors. The failures.
-fn run(first: u64, count: u64, mutant: Option<Mutant>, tally: &Tally) -> Vec<(u64, String)> {
-    let next = AtomicU64::new(first);
-    let failed = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::SeqCst);
-                    let enough = mutant.is_some() && !failed.lock().unwrap().is_empty();
-                    if seed >= first + count || enough {
-                        return;
-                    }
-                    if let Err(error) = live(seed, mutant, tally) {
-                        failed.lock().unwrap().push((seed, error));
-                    }
-                }
-            });
-        }
-    });
-    failed.into_inner().unwrap()
-}
-
 #[test]
 fn nothing_promised_is_lost_in_any_world() {
-    let tally = Tally::default();
-    let one = asked("OTTLA_SEED");
-    let count = one.map_or_else(|| asked("OTTLA_SEEDS").unwrap_or(SEEDS), |_| 1);
-    let failed = run(one.unwrap_or(1), count, None, &tally);
-    let (table, missing) = tally.table(&EXPECTED);
-    eprintln!("{count} worlds with {LIVES} lives each:\n{table}");
-    let how = |(seed, error): &(u64, String)| {
-        format!(
-            "{error}\n    OTTLA_SEED={seed} cargo test -p storage nothing_promised -- --nocapture"
-        )
-    };
-    let failed: Vec<String> = failed.iter().map(how).collect();
-    assert!(failed.is_empty(), "{} worlds failed:\n{}", failed.len(), failed.join("\n"));
-    assert!(one.is_some() || missing.is_empty(), "never came about: {missing:?}");
+    all_hold("-p storage nothing_promised", SEEDS, &EXPECTED, |seed, tally| {
+        live(seed, None, tally)
+    });
 }
 
 /// Lives that end in a large cycle's sync, on a mirror whose other half shows that cycle after the
@@ -342,7 +300,8 @@ fn an_engine_that_is_broken_on_purpose_is_found_out() {
             let lived = |seed| Some((seed, live_on_a_mirror(seed, Some(mutant)).err()?));
             (1..=count).find_map(lived).into_iter().collect()
         } else {
-            run(1, count, Some(mutant), &Tally::default())
+            let tally = Tally::default();
+            failures(1..1 + count, 1, |seed| live(seed, Some(mutant), &tally))
         };
         assert!(!failed.is_empty(), "{name} broke nothing in {count} worlds");
         eprintln!("{name}: world {}, {}", failed[0].0, failed[0].1);

@@ -6,15 +6,9 @@
 mod clients;
 mod world;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use storage::simulation::{Crash, Tally};
+use storage::simulation::{Crash, Tally, seeds::all_hold};
 use world::World;
 
 type Check = Result<(), String>;
@@ -118,47 +112,9 @@ fn recover(world: &mut World, mut how: Crash) -> Check {
     world.start()
 }
 
-fn asked(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|value| value.parse().ok())
-}
-
-/// Lives in the worlds `first..`, so many at a time as there are processors. The failures.
-fn run(first: u64, count: u64, tally: &Tally) -> Vec<(u64, String)> {
-    let next = AtomicU64::new(first);
-    let failed = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed >= first + count {
-                        return;
-                    }
-                    if let Err(error) = live(seed, tally) {
-                        failed.lock().unwrap().push((seed, error));
-                    }
-                }
-            });
-        }
-    });
-    failed.into_inner().unwrap()
-}
-
 #[test]
 fn no_committed_offset_and_no_transaction_is_torn_or_lost_in_any_world() {
-    let tally = Tally::default();
-    let one = asked("OTTLA_SEED");
-    let count = one.map_or_else(|| asked("OTTLA_SEEDS").unwrap_or(SEEDS), |_| 1);
-    let failed = run(one.unwrap_or(1), count, &tally);
-    let (table, missing) = tally.table(&EXPECTED);
-    eprintln!("{count} worlds with {LIVES} lives each:\n{table}");
-    let how = |(seed, error): &(u64, String)| {
-        format!("{error}\n    OTTLA_SEED={seed} cargo test -p server no_committed -- --nocapture")
-    };
-    let failed: Vec<String> = failed.iter().map(how).collect();
-    assert!(failed.is_empty(), "{} worlds failed:\n{}", failed.len(), failed.join("\n"));
-    assert!(one.is_some() || missing.is_empty(), "never came about: {missing:?}");
+    all_hold("-p server no_committed", SEEDS, &EXPECTED, live);
 }
 
 #[test]

@@ -1,25 +1,30 @@
 //! Those who commit: consumers that are no members, a member, transactional producers.
 
+mod answers;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use coordinator::{
     CONSUMER_OFFSETS, group_partition,
     groups::{
-        Commit, CommitPartition, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
-        MemberIdentity, SyncGroupRequest, SyncGroupResponse,
+        Commit, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, MemberIdentity,
+        SyncGroupRequest, SyncGroupResponse,
     },
     transactions::{InitProducerIdRequest, Producer, TransactionOf},
 };
 use storage::{Append, AppendError, Appended, Durability, simulation::Tally};
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::oneshot;
 use wire::{
-    ErrorCode, LeaderEpoch, Offset, PartitionIndex, Sequence,
+    ErrorCode, PartitionIndex, Sequence,
     batch::{BatchBuilder, NewRecord},
 };
 
 use super::{
-    super::super::{Plan, Waiting},
+    super::{
+        super::{Plan, Waiting},
+        commit_of,
+    },
     Check, check,
     world::{DATA, DATA_PARTITIONS, World},
 };
@@ -187,20 +192,7 @@ impl Transactional {
 }
 
 fn commit(group_id: String, partition: i32, offset: i64) -> Commit {
-    Commit {
-        group_id,
-        generation_id: -1,
-        member: MemberIdentity { member_id: String::new(), group_instance_id: None },
-        transactional: false,
-        retention_time_ms: None,
-        knows_group_id_not_found: false,
-        partitions: vec![CommitPartition {
-            partition: (DATA.to_owned(), PartitionIndex(partition)),
-            offset: Offset(offset),
-            leader_epoch: LeaderEpoch(-1),
-            metadata: String::new(),
-        }],
-    }
+    commit_of(group_id, (DATA.to_owned(), PartitionIndex(partition)), offset)
 }
 
 impl World {
@@ -472,143 +464,5 @@ impl World {
         let plan = self.task().transactions.end_transaction(now, &of, commits, bumps);
         let answer = self.apply(plan.into());
         self.pending.push(Pending::Ended(index, answer));
-    }
-
-    /// What has been answered meanwhile.
-    pub(super) fn take_answers(&mut self) {
-        for pending in std::mem::take(&mut self.pending) {
-            if let Some(pending) = self.take_answer(pending) {
-                self.pending.push(pending);
-            }
-        }
-    }
-
-    /// The same, if there is none yet.
-    fn take_answer(&mut self, pending: Pending) -> Option<Pending> {
-        /// The answer; none if it was lost.
-        fn told<T>(answer: &mut oneshot::Receiver<T>) -> Result<Option<T>, ()> {
-            match answer.try_recv() {
-                Ok(answer) => Ok(Some(answer)),
-                Err(TryRecvError::Empty) => Err(()),
-                Err(TryRecvError::Closed) => Ok(None),
-            }
-        }
-        match pending {
-            Pending::Commit(of, mut answer) => match told(&mut answer) {
-                Ok(outcome) => self.take_committed(of, outcome),
-                Err(()) => return Some(Pending::Commit(of, answer)),
-            },
-            Pending::Joined(mut answer) => match told(&mut answer) {
-                Ok(Some(joined)) => self.take_joined(joined),
-                Ok(None) => self.member.is_waiting = false,
-                Err(()) => return Some(Pending::Joined(answer)),
-            },
-            Pending::Synced(mut answer) => match told(&mut answer) {
-                Ok(synced) => {
-                    self.member.is_waiting = false;
-                    self.member.is_stable = synced.is_some_and(|it| it.error == ErrorCode::NONE);
-                }
-                Err(()) => return Some(Pending::Synced(answer)),
-            },
-            Pending::Begun(index, mut answer) => match told(&mut answer) {
-                Ok(begun) => self.take_begun(index, begun.and_then(Result::ok)),
-                Err(()) => return Some(Pending::Begun(index, answer)),
-            },
-            Pending::Added(index, mut answer) => match told(&mut answer) {
-                Ok(added) => self.step_done(index, added.is_some_and(|it| it.is_ok()), Stage::Open),
-                Err(()) => return Some(Pending::Added(index, answer)),
-            },
-            Pending::Written(index, mut answer) => match told(&mut answer) {
-                Ok(results) => self.take_written(index, results),
-                Err(()) => return Some(Pending::Written(index, answer)),
-            },
-            Pending::Offsets(index, mut answer) => match told(&mut answer) {
-                Ok(outcome) => {
-                    let committed = outcome.is_some_and(|it| it == Ok(vec![ErrorCode::NONE]));
-                    self.transactional[index].transaction().has_offset |= committed;
-                    self.step_done(index, committed, Stage::Written);
-                }
-                Err(()) => return Some(Pending::Offsets(index, answer)),
-            },
-            Pending::Ended(index, mut answer) => match told(&mut answer) {
-                Ok(ended) => self.take_ended(index, ended),
-                Err(()) => return Some(Pending::Ended(index, answer)),
-            },
-        }
-        None
-    }
-
-    fn take_committed(&mut self, of: Committing, outcome: Option<Outcome>) {
-        if outcome.is_some_and(|outcome| outcome == Ok(vec![ErrorCode::NONE])) {
-            let commits = self.commits.entry(of.key).or_default();
-            commits.answered = commits.answered.max(of.index);
-            self.note(of.note);
-        }
-    }
-
-    fn take_written(&mut self, index: usize, results: Option<Vec<Result<Appended, AppendError>>>) {
-        let written = results.is_some_and(|all| all.iter().all(Result::is_ok));
-        if !written {
-            self.note("produce refused, the disk is full");
-        }
-        self.step_done(index, written, Stage::Written);
-    }
-
-    /// What could not be done is left to the next epoch, which aborts the transaction.
-    fn step_done(&mut self, index: usize, done: bool, next: Stage) {
-        let one = &mut self.transactional[index];
-        one.is_waiting = false;
-        one.stage = if done { next } else { Stage::New };
-    }
-
-    fn take_begun(&mut self, index: usize, begun: Option<Producer>) {
-        let one = &mut self.transactional[index];
-        one.is_waiting = false;
-        let Some(producer) = begun else { return };
-        (one.producer, one.stage, one.sequences) = (Some(producer), Stage::Ready, [0; 2]);
-        one.number += 1;
-    }
-
-    fn take_ended(&mut self, index: usize, ended: Option<Result<Producer, ErrorCode>>) {
-        let one = &mut self.transactional[index];
-        one.is_waiting = false;
-        // An answer that was lost is asked for again.
-        let (Some(ended), Stage::Ending(commits)) = (ended, one.stage) else { return };
-        let Ok(producer) = ended else {
-            one.stage = Stage::New;
-            return;
-        };
-        one.transaction().answered = true;
-        if one.producer != Some(producer) {
-            one.sequences = [0; 2];
-        }
-        (one.producer, one.stage) = (Some(producer), Stage::Ready);
-        one.number += 1;
-        self.note(if commits { "transaction committed" } else { "transaction aborted" });
-    }
-
-    /// Nobody hears any more what was not answered.
-    pub(super) fn forget_unanswered(&mut self) {
-        self.pending.clear();
-        self.member.is_waiting = false;
-        self.member.has_crashed = self.member.is_stable;
-        for index in 0..self.transactional.len() {
-            let asks_again = self.dice.one_in(2);
-            let one = &mut self.transactional[index];
-            one.is_waiting = false;
-            match one.stage {
-                Stage::Ending(_) => {
-                    one.transaction().was_unanswered = true;
-                    if !asks_again {
-                        one.stage = Stage::New;
-                    }
-                }
-                Stage::Open | Stage::Written => {
-                    one.stage = Stage::New;
-                    self.note("transaction open at a crash");
-                }
-                Stage::New | Stage::Ready => one.stage = Stage::New,
-            }
-        }
     }
 }
