@@ -36,10 +36,14 @@ const PENDING_REPLIES: usize = 32;
 const MAX_SLICES: usize = 64;
 /// Records of so many bytes or more go from the page cache to the socket without a copy here.
 const SENT_FROM_BYTES: usize = 32 << 10;
-/// So much is sent at a time: as much is also held in memory of what comes from a cold file.
+/// So much is sent at a time.
 const FILE_STEP_BYTES: usize = 256 << 10;
 /// So much is read from the disk at a time while somebody waits for the journal, which is on it.
-const COLD_STEP_BYTES: usize = 64 << 10;
+const PACED_STEP_BYTES: usize = 64 << 10;
+/// So much is waited for at a time while nobody does.
+const COLD_STEP_BYTES: usize = 1 << 20;
+/// Then what lies behind that is read as well, for the next fetch.
+const READ_AHEAD_BYTES: usize = 1 << 20;
 
 /// Why a connection ended, other than by the client's wish.
 #[derive(Debug, thiserror::Error)]
@@ -267,34 +271,46 @@ async fn write_pieces(
     write_all(socket, &mut ready, limit).await
 }
 
-/// Sends records from the page cache, and what is not there by way of a thread that may wait for
-/// the disk.
+/// Sends records from the page cache. What is not there is brought there before, by a thread that
+/// may wait for the disk.
 async fn send_file(
     socket: &mut WriteHalf<'_>,
     slice: &FileSlice,
     broker: &Broker,
 ) -> Result<(), Ended> {
     let limit = broker.config.limits.frame;
-    let (mut sent, mut is_cold) = (0, false);
+    let (mut sent, mut warm) = (0, 0);
     while sent < slice.length {
         let length = FILE_STEP_BYTES.min(slice.length - sent);
-        // Where one step is not in memory, the next is not either, and asking would begin to read it.
-        is_cold = is_cold || !slice.is_cached(sent, length);
-        if !is_cold
-            && let Some(step) = send_cached(socket, slice, sent..sent + length, limit).await?
-        {
-            sent += step;
-            continue;
+        if warm <= sent {
+            warm = sent + length;
+            if !slice.is_cached(sent, length) {
+                warm = warm_up(slice, sent, broker).await?;
+            }
         }
-        let alone = broker.storage.is_committing();
-        let length = if alone { COLD_STEP_BYTES.min(length) } else { length };
-        let cold = slice.clone();
-        let load = move || cold.load_part(sent, length);
-        let bytes = tasks::waiting_for_disk(alone, load).await.flatten().map_err(Ended::Log)?;
-        write_all(socket, &mut VecDeque::from([bytes]), limit).await?;
-        sent += length;
+        let part = sent..warm.min(sent + length);
+        sent += match send_cached(socket, slice, part.clone(), limit).await? {
+            Some(step) => step,
+            None => {
+                let bytes = slice.load_part(sent, part.len()).map_err(Ended::Log)?;
+                write_all(socket, &mut VecDeque::from([bytes]), limit).await?;
+                part.len()
+            }
+        };
     }
     Ok(())
+}
+
+/// Brings the next part of a slice into the page cache; answers where it ends.
+async fn warm_up(slice: &FileSlice, from: usize, broker: &Broker) -> Result<usize, Ended> {
+    let beside_commits = broker.storage.is_committing();
+    let (step, ahead) =
+        if beside_commits { (PACED_STEP_BYTES, 0) } else { (COLD_STEP_BYTES, READ_AHEAD_BYTES) };
+    let length = step.min(slice.length - from);
+    let slice = slice.clone();
+    let read = move || slice.warm_up(from, length, ahead);
+    tasks::waiting_for_disk(beside_commits, read).await.flatten().map_err(Ended::Log)?;
+    Ok(from + length)
 }
 
 /// Sends a part of a slice from the page cache; answers how much, or nothing where that cannot be done.

@@ -210,6 +210,9 @@ pub struct FileSlice {
     pub(crate) position: u64,
 }
 
+/// What is announced arrives in pieces of about so many bytes, the first first.
+const WAITED_FOR_AT_ONCE: usize = 128 << 10;
+
 impl FileSlice {
     /// All bytes.
     pub fn load(&self) -> io::Result<Bytes> {
@@ -226,6 +229,19 @@ impl FileSlice {
     /// Whether these bytes can most likely be read without waiting for the disk.
     pub fn is_cached(&self, start: usize, length: usize) -> bool {
         self.file.is_cached(self.position + position(start), length)
+    }
+
+    /// Reads these bytes into the page cache. The `ahead` bytes of the file behind them are begun
+    /// with and not waited for.
+    pub fn warm_up(&self, start: usize, length: usize, ahead: usize) -> io::Result<()> {
+        let first = self.position + position(start);
+        let length = length.min(self.length.saturating_sub(start));
+        self.file.announce(first, position(length.saturating_add(ahead)));
+        let last = length.saturating_sub(1);
+        for at in (0..last).step_by(WAITED_FOR_AT_ONCE).chain([last]) {
+            read_exact(self.file.as_ref(), &mut [0], first + position(at))?;
+        }
+        Ok(())
     }
 
     /// Sends up to `length` bytes from `start` on to a socket, from the page cache. Answers how

@@ -212,6 +212,12 @@ impl DiskFile for RealFile {
         let _hint = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::Random);
     }
 
+    fn announce(&self, position: u64, length: u64) {
+        let Some(length) = std::num::NonZeroU64::new(length) else { return };
+        let advice = rustix::fs::Advice::WillNeed;
+        let _hint = rustix::fs::fadvise(&self.0, position, Some(length), advice);
+    }
+
     /// Asks for the first and the last byte: what lies between came with them, in one read.
     fn is_cached(&self, position: u64, length: usize) -> bool {
         let last = position + u64::try_from(length.saturating_sub(1)).unwrap_or(u64::MAX);
