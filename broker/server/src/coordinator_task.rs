@@ -4,7 +4,8 @@
 //! once, and goes on with the next operation; what the first one answers is held until its append
 //! is synced. As the storage appends first in, first out, the log is always in the order of the
 //! plans. If an append fails, nothing that was planned since can be trusted: everything in flight
-//! ends, the machines are loaded again, and whoever waited is told to ask again.
+//! ends, the machines are loaded again, and whoever waited is told to ask again. The storage sees to it
+//! that none of it is appended: all of it is one chain, which the refused append ends.
 
 mod load;
 mod plan;
@@ -21,7 +22,7 @@ use coordinator::record::TopicPartition;
 use coordinator::transactions::{TransactionCoordinator, TransactionOf};
 use coordinator::{Now, groups, transactions};
 use kafka_protocol::protocol::Encodable;
-use storage::{AppendError, Appended, Storage};
+use storage::{AppendChain, AppendError, Appended, Storage};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -152,13 +153,14 @@ impl Coordinator {
     /// Calls `then` with whether the producer may write to each of the partitions in its open
     /// transaction, by the codes of Produce at `version`; from v12 on a Produce request adds its
     /// partitions by itself. `then` runs before anything else is planned: what it appends lies
-    /// before the end of that transaction. It must not block.
+    /// before the end of that transaction. It appends to the chain that it is given, so that nothing
+    /// lands in a transaction whose records were refused. It must not block.
     pub(crate) async fn verify_transaction(
         &self,
         version: i16,
         of: TransactionOf,
         partitions: Vec<TopicPartition>,
-        then: impl FnOnce(Vec<Result<(), ErrorCode>>) + Send + 'static,
+        then: impl FnOnce(&AppendChain, Vec<Result<(), ErrorCode>>) + Send + 'static,
     ) -> Result<(), ErrorCode> {
         let operation: Operation = Box::new(move |task| {
             let code = |error| verdict(version, error);
@@ -167,11 +169,11 @@ impl Coordinator {
                     Plan::from(task.transactions.add_partitions(task.now(), &of, &partitions))
                         .split();
                 task.apply_alone(plan);
-                then(partitions.iter().map(|_| added.map_err(code)).collect());
+                then(&task.chain, partitions.iter().map(|_| added.map_err(code)).collect());
                 return;
             }
             let verify = |partition| task.transactions.verify(&of, partition).map_err(code);
-            then(partitions.iter().map(verify).collect());
+            then(&task.chain, partitions.iter().map(verify).collect());
         });
         let sent = self.mailbox.send(operation).await;
         sent.map_err(|_closed| ErrorCode::COORDINATOR_NOT_AVAILABLE)
@@ -210,6 +212,8 @@ struct Task {
     groups: GroupCoordinator,
     transactions: TransactionCoordinator,
     storage: Storage,
+    /// What was appended since the machines were loaded.
+    chain: AppendChain,
     sweep: Sweep,
     settings: Settings,
     origin: Instant,
@@ -223,6 +227,7 @@ impl Task {
         Self {
             groups: GroupCoordinator::new(settings.groups.clone()),
             transactions: TransactionCoordinator::new(settings.transactions.clone()),
+            chain: storage.chain(),
             storage,
             sweep: Sweep::new(settings.offsets_check_interval),
             settings,
@@ -349,7 +354,7 @@ impl Task {
             return;
         }
         let (report, done) = oneshot::channel();
-        self.storage.append_atomic(batches, Box::new(move |result| drop(report.send(result))));
+        self.chain.append_atomic(batches, Box::new(move |result| drop(report.send(result))));
         self.in_flight.push_back(InFlight { done, deliveries });
     }
 
@@ -360,7 +365,7 @@ impl Task {
             deliver_all(deliveries);
             return false;
         };
-        if error != AppendError::ShuttingDown {
+        if !matches!(error, AppendError::ShuttingDown | AppendError::ChainBroken) {
             tracing::error!(%error, "the coordinator's records were not appended");
         }
         true
@@ -386,6 +391,7 @@ impl Task {
             Ok::<_, LoadError>((groups, transactions))
         });
         (self.groups, self.transactions) = loaded.await.map_err(|_panic| LoadError::Panicked)??;
+        self.chain = self.storage.chain();
         self.groups.loaded(self.now());
         self.transactions.loaded();
         Ok(())

@@ -158,6 +158,8 @@ pub enum AppendError {
     TimedOut,
     #[error("the disk is full")]
     DiskFull,
+    #[error("what it stands on was refused")]
+    ChainBroken,
     #[error("the storage is shutting down")]
     ShuttingDown,
 }

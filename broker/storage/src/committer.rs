@@ -43,7 +43,7 @@ use crate::{
 
 pub(crate) use entry::Entry;
 
-/// A cycle takes no further request beyond this, unless one alone is larger.
+/// How much of what is queued a cycle takes.
 const CYCLE_BYTES: usize = 4 << 20;
 /// A buffer that grew beyond this is not kept.
 const KEPT_BUFFER_BYTES: usize = 5 << 20;
@@ -142,6 +142,8 @@ pub(crate) struct Committer {
     logs: BTreeMap<PartitionId, LogEnd>,
     last_activity: Duration,
     full: bool,
+    /// A cycle takes no further request beyond this, unless one alone is larger.
+    most_bytes: usize,
     /// Whether other threads do the keeper's work.
     threaded: bool,
 }
@@ -196,6 +198,7 @@ impl Committer {
             uncovered,
             logs,
             full: false,
+            most_bytes: CYCLE_BYTES,
             threaded,
         }
     }
@@ -247,6 +250,16 @@ impl Committer {
         true
     }
 
+    /// One cycle that ends early, as one does for which more is queued than it takes. `true` if some
+    /// of that is left for the next.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn step_briefly(&mut self, most_bytes: usize) -> (bool, bool) {
+        self.most_bytes = most_bytes;
+        let worked = self.step();
+        self.most_bytes = CYCLE_BYTES;
+        (worked, !self.backlog.is_empty())
+    }
+
     /// How long a cycle may be so that it lies in one segment.
     fn longest_cycle(&self) -> usize {
         let segment = self.shared.ring_files.segment_bytes - FIRST_CYCLE;
@@ -256,17 +269,18 @@ impl Committer {
     /// How many batches from the front of the backlog go into this cycle, and their bytes.
     fn select(&self) -> (usize, usize) {
         let longest = self.longest_cycle() - payload_start(0);
+        let most = self.most_bytes.min(longest);
         let (mut count, mut bytes) = (0, 0);
         for request in &self.backlog {
             let (more, more_bytes) = request.size();
             let fits = |limit: usize| bytes + more_bytes + (count + more) * EXTENT_BYTES <= limit;
             if let Request::Append(request) = request
-                && !fits(if count == 0 { longest } else { CYCLE_BYTES.min(longest) })
+                && !fits(if count == 0 { longest } else { most })
             {
                 // Batches are answered one by one, so a request may be split.
                 for append in request.batches.iter().skip(request.results.len()) {
                     let with = bytes + append.batch.len() + (count + 1) * EXTENT_BYTES;
-                    if count > 0 && with > CYCLE_BYTES.min(longest) {
+                    if count > 0 && with > most {
                         break;
                     }
                     count += 1;
@@ -274,7 +288,7 @@ impl Committer {
                 }
                 break;
             }
-            if count > 0 && !fits(CYCLE_BYTES.min(longest)) {
+            if count > 0 && !fits(most) {
                 break;
             }
             count += more;

@@ -27,7 +27,7 @@ use crate::{
     keeper::{self, Jobs},
     log_writer::LogWriter,
     partition::Partition,
-    queue::{AppendRequest, DeleteRecords, Queue, Request},
+    queue::{AppendRequest, Chain, DeleteRecords, Queue, Request},
     read::{Patience, Reading},
     recovery::{Recovered, recover},
     segment_file::{MAX_OPEN_FOR_READING, OpenFiles},
@@ -117,6 +117,41 @@ pub(crate) fn open(
     Ok(Opened { shared, committer, report })
 }
 
+/// Appends that stand on one another: once a plan is refused, so is every later append of the chain,
+/// whatever it was refused for. Who plans ahead begins another from the state that is in the logs.
+#[derive(Clone, Debug)]
+pub struct AppendChain {
+    storage: Storage,
+    chain: Chain,
+}
+
+impl AppendChain {
+    /// All or nothing, in one cycle, answered when synced; first in, first out with every other
+    /// append. All batches together are 16 MiB at most.
+    pub fn append_atomic(
+        &self,
+        batches: Vec<Append>,
+        done: Done<Result<Vec<Appended>, AppendError>>,
+    ) {
+        let chain = self.chain.clone();
+        self.storage.0.shared.queue.push(Request::Atomic { chain, batches, done });
+    }
+
+    /// Like [`Storage::append`], behind the plans so far. What becomes of it is of no consequence for
+    /// the chain.
+    pub fn append(
+        &self,
+        batches: Vec<Append>,
+        durability: Durability,
+        timeout: Duration,
+        done: Done<Vec<Result<Appended, AppendError>>>,
+    ) {
+        let request = AppendRequest::new(batches, durability, done);
+        let request = AppendRequest { chain: Some(self.chain.clone()), ..request };
+        self.storage.request(request, timeout);
+    }
+}
+
 impl Storage {
     /// Opens the data directory, recovers it and starts the threads.
     #[expect(clippy::needless_pass_by_value, reason = "the engine keeps what it is given")]
@@ -196,20 +231,17 @@ impl Storage {
         timeout: Duration,
         done: Done<Vec<Result<Appended, AppendError>>>,
     ) {
-        let deadline = self.0.shared.host.clock.monotonic().saturating_add(timeout);
-        let results = Vec::with_capacity(batches.len());
-        let request = AppendRequest { batches, results, durability, deadline, done };
+        self.request(AppendRequest::new(batches, durability, done), timeout);
+    }
+
+    fn request(&self, mut request: AppendRequest, timeout: Duration) {
+        request.deadline = self.0.shared.host.clock.monotonic().saturating_add(timeout);
         self.0.shared.queue.push(Request::Append(request));
     }
 
-    /// All or nothing, in one cycle, answered when synced; first in, first out with every other
-    /// append. All batches together are 16 MiB at most.
-    pub fn append_atomic(
-        &self,
-        batches: Vec<Append>,
-        done: Done<Result<Vec<Appended>, AppendError>>,
-    ) {
-        self.0.shared.queue.push(Request::Atomic { batches, done });
+    /// A chain that nothing stands on yet.
+    pub fn chain(&self) -> AppendChain {
+        AppendChain { storage: self.clone(), chain: Chain::default() }
     }
 
     /// Moves the log's start to `before`, or to the high watermark if none is given. Answers where

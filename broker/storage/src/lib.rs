@@ -66,7 +66,7 @@ pub use api::{
 pub use cleaner::CleanerStatus;
 pub use damage::{Damage, OpenError, PartitionName};
 pub use dump::{CheckpointRow, CycleRow, LogRow, PlaceRow};
-pub use engine::Storage;
+pub use engine::{AppendChain, Storage};
 pub use host::{
     Host,
     measure::{SyncLatency, sync_latency},

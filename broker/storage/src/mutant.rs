@@ -1,9 +1,9 @@
 //! The engine broken on purpose, one way at a time, so that the tests which have to notice are
 //! tested themselves.
 //!
-//! A test of this crate breaks its own thread ([`broken`]); a program built with the feature
-//! `mutants` is broken as the environment variable `OTTLA_MUTANT` says. No other build has any of
-//! it: [`is`] is a constant `false`.
+//! A test of this crate, or of one that has the simulated machine, breaks its own thread
+//! ([`broken`]); a program built with the feature `mutants` is broken as the environment variable
+//! `OTTLA_MUTANT` says. No other build has any of it: [`is`] is a constant `false`.
 
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,26 +18,38 @@ pub(crate) enum Mutant {
     EarlyReuse,
     /// Recovery forgets producers and their transactions.
     ForgetProducers,
+    /// A plan's batches are appended one by one.
+    SplitPlan,
+    /// What stands on a refused plan is appended all the same.
+    KeepOn,
 }
 
 /// Every fault, by the name that `OTTLA_MUTANT` gives it.
-#[cfg(any(test, feature = "mutants"))]
-pub(crate) const MUTANTS: [(&str, Mutant); 5] = [
+#[cfg(any(test, feature = "mutants", feature = "simulation"))]
+pub(crate) const MUTANTS: [(&str, Mutant); 7] = [
     ("skip-sync", Mutant::SkipSync),
     ("early-answer", Mutant::EarlyAnswer),
     ("ignore-start", Mutant::IgnoreStart),
     ("early-reuse", Mutant::EarlyReuse),
     ("forget-producers", Mutant::ForgetProducers),
+    ("split-plan", Mutant::SplitPlan),
+    ("keep-on", Mutant::KeepOn),
 ];
 
 /// Whether the engine has this fault.
-#[cfg(not(any(test, feature = "mutants")))]
+#[cfg(not(any(test, feature = "mutants", feature = "simulation")))]
 pub(crate) const fn is(_mutant: Mutant) -> bool {
     false
 }
 
-#[cfg(all(feature = "mutants", not(test)))]
+/// Whether the engine has this fault.
+#[cfg(any(test, feature = "mutants", feature = "simulation"))]
 pub(crate) fn is(mutant: Mutant) -> bool {
+    is_in_this_thread(mutant) || is_asked_for(mutant)
+}
+
+#[cfg(all(feature = "mutants", not(test)))]
+fn is_asked_for(mutant: Mutant) -> bool {
     use std::sync::OnceLock;
     static BROKEN: OnceLock<Option<Mutant>> = OnceLock::new();
     let broken = BROKEN.get_or_init(|| {
@@ -50,18 +62,28 @@ pub(crate) fn is(mutant: Mutant) -> bool {
     *broken == Some(mutant)
 }
 
-#[cfg(test)]
+#[cfg(any(test, all(feature = "simulation", not(feature = "mutants"))))]
+const fn is_asked_for(_mutant: Mutant) -> bool {
+    false
+}
+
+#[cfg(any(test, feature = "simulation"))]
 thread_local! {
     static BROKEN: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
-#[cfg(test)]
-pub(crate) fn is(mutant: Mutant) -> bool {
+#[cfg(any(test, feature = "simulation"))]
+fn is_in_this_thread(mutant: Mutant) -> bool {
     BROKEN.get() == Some(mutant)
 }
 
+#[cfg(all(feature = "mutants", not(any(test, feature = "simulation"))))]
+const fn is_in_this_thread(_mutant: Mutant) -> bool {
+    false
+}
+
 /// Does `work` in an engine that runs in this thread and has this fault.
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) fn broken<T>(mutant: Option<Mutant>, work: impl FnOnce() -> T) -> T {
     BROKEN.set(mutant);
     let done = work();

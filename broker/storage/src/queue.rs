@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,15 +18,32 @@ use crate::{
         Durability, PartitionId,
     },
     keeper::Clean,
+    mutant::{self, Mutant},
 };
 
 /// What callers may have handed over at a time. The server keeps less in flight; what is beyond
 /// is answered as timed out.
 const MAX_QUEUED_BYTES: usize = 192 << 20;
 
+/// What stands on one another: once a plan of it was refused, nothing behind that is appended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chain(Arc<AtomicBool>);
+
+impl Chain {
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.load(Ordering::SeqCst) && !mutant::is(Mutant::KeepOn)
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Batches that are answered one by one.
 pub(crate) struct AppendRequest {
     pub(crate) batches: Vec<Append>,
+    /// What they stand on, if anything.
+    pub(crate) chain: Option<Chain>,
     /// One for each batch that has been planned.
     pub(crate) results: Vec<Result<Appended, AppendError>>,
     pub(crate) durability: Durability,
@@ -32,10 +52,23 @@ pub(crate) struct AppendRequest {
     pub(crate) done: Done<Vec<Result<Appended, AppendError>>>,
 }
 
+impl AppendRequest {
+    /// One that stands on nothing and waits for ever.
+    pub(crate) fn new(
+        batches: Vec<Append>,
+        durability: Durability,
+        done: Done<Vec<Result<Appended, AppendError>>>,
+    ) -> Self {
+        let results = Vec::with_capacity(batches.len());
+        Self { batches, chain: None, results, durability, deadline: Duration::MAX, done }
+    }
+}
+
 /// One call.
 pub(crate) enum Request {
     Append(AppendRequest),
     Atomic {
+        chain: Chain,
         batches: Vec<Append>,
         done: Done<Result<Vec<Appended>, AppendError>>,
     },
@@ -109,6 +142,30 @@ fn strings(change: &CatalogueChange) -> usize {
         }
 }
 
+/// Every batch of a plan as a plan of its own, answered with the last.
+fn in_parts(
+    chain: &Chain,
+    batches: Vec<Append>,
+    done: Done<Result<Vec<Appended>, AppendError>>,
+) -> Vec<Request> {
+    let count = batches.len();
+    let answers = Arc::new(Mutex::new((Vec::new(), Some(done))));
+    let part = |append| {
+        let answers = Arc::clone(&answers);
+        let answer = move |one: Result<Vec<Appended>, AppendError>| {
+            let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+            let (given, done) = &mut *answers;
+            given.push(one);
+            if let Some(done) = done.take_if(|_| given.len() == count) {
+                let all: Result<Vec<_>, _> = given.drain(..).collect();
+                done(all.map(|all| all.concat()));
+            }
+        };
+        Request::Atomic { chain: chain.clone(), batches: vec![append], done: Box::new(answer) }
+    };
+    batches.into_iter().map(part).collect()
+}
+
 #[derive(Default)]
 struct State {
     requests: VecDeque<Request>,
@@ -135,6 +192,17 @@ impl Queue {
     }
 
     pub(crate) fn push(&self, request: Request) {
+        match request {
+            Request::Atomic { chain, batches, done } if mutant::is(Mutant::SplitPlan) => {
+                for part in in_parts(&chain, batches, done) {
+                    self.push_one(part);
+                }
+            }
+            request => self.push_one(request),
+        }
+    }
+
+    fn push_one(&self, request: Request) {
         let (_, bytes) = request.size();
         let mut state = self.lock();
         if state.stopping {

@@ -18,6 +18,13 @@ pub(crate) use machine::place;
 pub use machine::{Machine, Sizes};
 pub use tally::Tally;
 
+/// Does `work` in an engine that runs in this thread and is broken in the way that has this name
+/// (`mutant.rs`).
+pub fn broken<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    let known = crate::mutant::MUTANTS.iter().find(|(known, _)| *known == name);
+    crate::mutant::broken(Some(known.unwrap().1), work)
+}
+
 /// Randomness that a seed decides (xorshift).
 #[derive(Clone, Debug)]
 pub struct Dice(u64);

@@ -16,7 +16,7 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
-use storage::{Append, AppendError, Appended, Catalogue, Durability, Topic};
+use storage::{Append, AppendChain, AppendError, Appended, Catalogue, Durability, Topic};
 use tokio::sync::oneshot;
 use wire::batch::{self, BatchError, ProduceError, ProduceLimits, RecordLimits};
 use wire::{ErrorCode, PartitionIndex, TimestampMs};
@@ -114,8 +114,7 @@ async fn append(
         broker.storage.append(appends, durability, timeout, Box::new(send));
         return Some(appended);
     };
-    let storage = broker.storage.clone();
-    let then = move |verified: Vec<Result<(), ErrorCode>>| {
+    let then = move |chain: &AppendChain, verified: Vec<Result<(), ErrorCode>>| {
         let all = appends.into_iter().zip(&verified);
         let allowed: Vec<_> = all.filter(|(_, ok)| ok.is_ok()).map(|(append, _)| append).collect();
         let send = move |all: Vec<Result<_, AppendError>>| {
@@ -130,7 +129,7 @@ async fn append(
         if allowed.is_empty() {
             send(Vec::new());
         } else {
-            storage.append(allowed, durability, timeout, Box::new(send));
+            chain.append(allowed, durability, timeout, Box::new(send));
         }
     };
     // Without a coordinator the channel is dropped, which is answered as a refusal to be retried.
@@ -363,7 +362,7 @@ fn error_code(error: AppendError) -> ErrorCode {
         AppendError::InvalidBatch => ErrorCode::CORRUPT_MESSAGE,
         AppendError::TimedOut => ErrorCode::REQUEST_TIMED_OUT,
         AppendError::DiskFull => ErrorCode::KAFKA_STORAGE_ERROR,
-        AppendError::ShuttingDown => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        AppendError::ChainBroken | AppendError::ShuttingDown => ErrorCode::NOT_LEADER_OR_FOLLOWER,
     }
 }
 

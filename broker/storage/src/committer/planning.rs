@@ -15,7 +15,7 @@ use crate::{
     log_scan::marker_of,
     partition::{Partition, Published},
     producer::{SeenBatch, Verdict},
-    queue::{AppendRequest, DeleteRecords, Request},
+    queue::{AppendRequest, Chain, DeleteRecords, Request},
     segment_file::partition_dir,
     settings::TopicSettings,
 };
@@ -42,9 +42,9 @@ impl Committer {
                         break;
                     }
                 }
-                Request::Atomic { batches, done } => {
+                Request::Atomic { chain, batches, done } => {
                     count = count.saturating_sub(batches.len());
-                    let result = self.plan_atomic(&batches);
+                    let result = self.plan_atomic(&chain, &batches);
                     self.draft.synced.push(Answer::Atomic(done, result));
                 }
                 Request::Probe { done } => self.draft.synced.push(Answer::Probe(done)),
@@ -78,10 +78,14 @@ impl Committer {
             return left.min(count);
         }
         let planned = left.min(count);
+        let is_broken = request.chain.as_ref().is_some_and(Chain::is_broken);
         for _ in 0..planned {
             let Some(append) = request.batches.get(request.results.len()) else { break };
-            let result =
-                if self.full { Err(AppendError::DiskFull) } else { self.plan_batch(append) };
+            let result = match (is_broken, self.full) {
+                (true, _) => Err(AppendError::ChainBroken),
+                (false, true) => Err(AppendError::DiskFull),
+                (false, false) => self.plan_batch(append),
+            };
             request.results.push(result);
         }
         planned
@@ -96,8 +100,20 @@ impl Committer {
         }
     }
 
+    /// Appends all or nothing, and after nothing no more of what stands on it.
+    fn plan_atomic(
+        &mut self,
+        chain: &Chain,
+        batches: &[Append],
+    ) -> Result<Vec<Appended>, AppendError> {
+        if chain.is_broken() {
+            return Err(AppendError::ChainBroken);
+        }
+        self.append_all(batches).inspect_err(|_refused| chain.end())
+    }
+
     /// Checks all before it appends any.
-    fn plan_atomic(&mut self, batches: &[Append]) -> Result<Vec<Appended>, AppendError> {
+    fn append_all(&mut self, batches: &[Append]) -> Result<Vec<Appended>, AppendError> {
         if self.full && self.free_bytes() < LEAST_FREE_FOR_PLANS {
             return Err(AppendError::DiskFull);
         }

@@ -84,6 +84,7 @@ pub struct Machine {
     clock: Arc<SimClock>,
     host: Host,
     sizes: Sizes,
+    dice: Dice,
     cleaner: Cleaner,
     pub(crate) engine: Option<Opened>,
 }
@@ -105,7 +106,8 @@ impl Machine {
             random: Arc::new(SimRandom(Mutex::new(Dice::new(seed ^ 0xabcd)))),
         };
         let cleaner = Cleaner::new(sizes.most_keys);
-        Self { disk, clock, host, sizes, cleaner, engine: None }
+        let dice = Dice::new(seed ^ 0x5eed);
+        Self { disk, clock, host, sizes, dice, cleaner, engine: None }
     }
 
     /// Starts the engine, which recovers.
@@ -149,9 +151,15 @@ impl Machine {
         self.disk.tally().note(what);
     }
 
-    /// One cycle of the committer; `false` if there was nothing to do.
+    /// One cycle of the committer; `false` if there was nothing to do. Chance decides how much of what
+    /// is queued it takes.
     pub fn step(&mut self) -> bool {
-        self.engine().committer.step()
+        let most_bytes = [usize::MAX, usize::MAX, 1, 1000][self.dice.below_len(4)];
+        let (worked, some_is_left) = self.engine().committer.step_briefly(most_bytes);
+        if some_is_left {
+            self.note("cycle took only some of what was queued");
+        }
+        worked
     }
 
     /// The keeper's work.

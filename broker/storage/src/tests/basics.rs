@@ -7,8 +7,8 @@ use super::support::{
     LONG, answer, append, batch, config, create, open, partition, produced, read_all, transactional,
 };
 use crate::{
-    Append, AppendError, CatalogueChange, Durability, Host, Isolation, OpenError, ReadLimit,
-    Storage,
+    Append, AppendChain, AppendError, CatalogueChange, Durability, Host, Isolation, OpenError,
+    ReadLimit, Storage,
 };
 
 const ALL: Isolation = Isolation::ReadUncommitted;
@@ -90,7 +90,7 @@ fn read_committed_stops_at_the_last_stable_offset_and_lists_what_was_aborted() {
         timestamp: TimestampMs(5),
     };
     let (done, told) = answer();
-    storage.append_atomic(vec![Append { partition: p, batch: control_marker(&end) }], done);
+    storage.chain().append_atomic(vec![Append { partition: p, batch: control_marker(&end) }], done);
     assert_eq!(told.recv_timeout(LONG).unwrap().unwrap()[0].base_offset, Offset(6));
     assert_eq!(storage.offsets(p).unwrap().last_stable_offset, Offset(7));
     for _ in 0..2 {
@@ -117,12 +117,36 @@ fn a_plan_is_appended_whole_or_not_at_all() {
     let good = Append { partition: partition(topic, 0), batch: batch(1, b"x", 1) };
     let bad = Append { partition: partition(topic, 9), batch: batch(1, b"x", 1) };
     let (done, told) = answer();
-    storage.append_atomic(vec![good.clone(), bad], done);
+    storage.chain().append_atomic(vec![good.clone(), bad], done);
     assert_eq!(told.recv_timeout(LONG).unwrap(), Err(AppendError::UnknownPartition));
     assert_eq!(storage.offsets(partition(topic, 0)).unwrap().log_end_offset, Offset(0));
     let (done, told) = answer();
-    storage.append_atomic(vec![good.clone(), good], done);
+    storage.chain().append_atomic(vec![good.clone(), good], done);
     assert_eq!(told.recv_timeout(LONG).unwrap().unwrap().len(), 2);
+    storage.shutdown();
+}
+
+#[test]
+fn what_stands_on_a_refused_plan_is_refused_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let topic = create(&storage, "t", 1, &[]);
+    let p = partition(topic, 0);
+    let good = || vec![Append { partition: p, batch: batch(1, b"x", 1) }];
+    let plan = |chain: &AppendChain, batches| {
+        let (done, told) = answer();
+        chain.append_atomic(batches, done);
+        told.recv_timeout(LONG).unwrap().map(|all| all[0].base_offset)
+    };
+    let chain = storage.chain();
+    assert_eq!(plan(&chain, good()), Ok(Offset(0)));
+    let bad = vec![Append { partition: partition(topic, 9), batch: batch(1, b"x", 1) }];
+    assert_eq!(plan(&chain, bad), Err(AppendError::UnknownPartition));
+    assert_eq!(plan(&chain, good()), Err(AppendError::ChainBroken));
+    let (done, told) = answer();
+    chain.append(good(), Durability::Synced, LONG, done);
+    assert_eq!(told.recv_timeout(LONG).unwrap(), [Err(AppendError::ChainBroken)]);
+    assert_eq!(plan(&storage.chain(), good()), Ok(Offset(1)));
     storage.shutdown();
 }
 

@@ -28,7 +28,7 @@ fn change(storage: &Storage, change: CatalogueChange) -> Result<TopicId, Catalog
 fn plan(storage: &Storage, partition: PartitionId) -> Result<Vec<Appended>, AppendError> {
     let (done, told) = answer();
     let batches = vec![Append { partition, batch: batch(1, b"plan", 1) }];
-    storage.append_atomic(batches, done);
+    storage.chain().append_atomic(batches, done);
     told.recv_timeout(LONG).unwrap()
 }
 

@@ -118,7 +118,7 @@ pub(super) fn end(storage: &Storage, partition: PartitionId, producer: i64, mark
     };
     let (done, told) = answer();
     let batches = vec![Append { partition, batch: control_marker(&end) }];
-    storage.append_atomic(batches, done);
+    storage.chain().append_atomic(batches, done);
     told.recv_timeout(LONG).unwrap().unwrap();
 }
 

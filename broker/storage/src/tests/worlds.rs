@@ -21,7 +21,7 @@ const SEEDS: u64 = 200;
 const LIVES: u64 = 5;
 
 /// What has to come about in so many worlds; else they prove less than they seem to.
-const EXPECTED: [&str; 51] = [
+const EXPECTED: [&str; 52] = [
     "kill",
     "power cut",
     "torn tail of the journal",
@@ -57,6 +57,7 @@ const EXPECTED: [&str; 51] = [
     "checkpoint",
     "clean stop",
     "journal segment used again",
+    "cycle took only some of what was queued",
     "topic created or extended",
     "topic deleted",
     "records deleted",
@@ -295,7 +296,8 @@ fn a_lost_cycle_that_comes_back_does_not_continue_a_later_start() {
 #[test]
 fn an_engine_that_is_broken_on_purpose_is_found_out() {
     let count = asked("OTTLA_SEEDS").unwrap_or(SEEDS);
-    for (name, mutant) in MUTANTS {
+    // Only coordinators plan what stands on one another.
+    for (name, mutant) in MUTANTS.into_iter().filter(|(_, one)| *one != Mutant::KeepOn) {
         let failed = if mutant == Mutant::IgnoreStart {
             let lived = |seed| Some((seed, live_on_a_mirror(seed, Some(mutant)).err()?));
             (1..=count).find_map(lived).into_iter().collect()

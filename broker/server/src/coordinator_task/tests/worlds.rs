@@ -8,7 +8,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use storage::simulation::{Crash, Tally, seeds::all_hold};
+use storage::simulation::{Crash, Tally, broken, seeds::all_hold};
 use world::World;
 
 type Check = Result<(), String>;
@@ -17,11 +17,12 @@ const SEEDS: u64 = 60;
 const LIVES: u64 = 4;
 
 /// What has to come about in so many worlds; else they prove less than they seem to.
-const EXPECTED: [&str; 27] = [
+const EXPECTED: [&str; 28] = [
     "kill",
     "power cut",
     "clean stop",
     "checkpoint",
+    "cycle took only some of what was queued",
     "torn tail of the journal",
     "unsynced names lost",
     "EIO on a sync",
@@ -71,6 +72,8 @@ fn lives(world: &mut World) -> Check {
         }
         if !world.machine.has_ended() && world.dice.one_in(6) {
             world.stop()?;
+        } else if !world.machine.has_ended() && world.dice.one_in(2) {
+            world.leave_some_queued()?;
         }
         let how = [Crash::Kill, Crash::Power, Crash::Power, Crash::PowerLosesAll];
         let how = how[world.dice.below_len(4)];
@@ -115,6 +118,18 @@ fn recover(world: &mut World, mut how: Crash) -> Check {
 #[test]
 fn no_committed_offset_and_no_transaction_is_torn_or_lost_in_any_world() {
     all_hold("-p server no_committed", SEEDS, &EXPECTED, live);
+}
+
+/// A plan in parts shows as a torn transaction, one that stands on a refused one as a state that
+/// never was.
+#[test]
+fn coordinators_on_a_storage_that_is_broken_on_purpose_are_found_out() {
+    for name in ["split-plan", "keep-on"] {
+        let failing = |seed| Some((seed, broken(name, || live(seed, &Tally::default())).err()?));
+        let found = (1..=SEEDS).find_map(failing);
+        assert!(found.is_some(), "{name} broke nothing in {SEEDS} worlds");
+        eprintln!("{name}: {:.300}", format!("{found:?}"));
+    }
 }
 
 #[test]

@@ -460,7 +460,9 @@ fn a_map_that_was_deleted_is_built_again_after_compaction() {
         append(&storage, p, big).unwrap();
         append(&storage, p, transactional(5, i32::from(round), 1)).unwrap();
         let (done, told) = answer();
-        storage.append_atomic(vec![Append { partition: p, batch: control_marker(&abort) }], done);
+        storage
+            .chain()
+            .append_atomic(vec![Append { partition: p, batch: control_marker(&abort) }], done);
         told.recv_timeout(LONG).unwrap().unwrap();
     }
     storage.shutdown();

@@ -22,7 +22,7 @@ use crate::{
     host::{Clock, Random, Running, Threads},
     keeper,
     log_writer::LogWriter,
-    queue::{AppendRequest, DeleteRecords, Request},
+    queue::{AppendRequest, Chain, DeleteRecords, Request},
     read::Reading,
     tests::sim::SimDisk,
 };
@@ -120,7 +120,7 @@ impl Lab {
     /// Ends a transaction.
     pub(super) fn mark(&mut self, partition: PartitionId, end: &wire::batch::ControlMarker) {
         let batches = vec![Append { partition, batch: wire::batch::control_marker(end) }];
-        let marked = self.ask(|done| Request::Atomic { batches, done });
+        let marked = self.ask(|done| Request::Atomic { chain: Chain::default(), batches, done });
         assert!(marked.is_some_and(|marked| marked.is_ok()), "the transaction is open");
     }
 
@@ -180,13 +180,8 @@ impl Lab {
         batch: Bytes,
     ) -> Option<Result<Appended, AppendError>> {
         let answers = self.ask(|done| {
-            Request::Append(AppendRequest {
-                batches: vec![Append { partition, batch }],
-                results: Vec::new(),
-                durability: Durability::Synced,
-                deadline: Duration::MAX,
-                done,
-            })
+            let batches = vec![Append { partition, batch }];
+            Request::Append(AppendRequest::new(batches, Durability::Synced, done))
         });
         answers.map(|mut answers: Vec<_>| answers.remove(0))
     }

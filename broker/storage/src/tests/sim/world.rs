@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use crate::{
     engine::Opened,
     log_state::LogState,
     partition::Partition,
-    queue::{AppendRequest, DeleteRecords, Request},
+    queue::{AppendRequest, Chain, DeleteRecords, Request},
     simulation::{Machine, Sizes},
 };
 
@@ -121,13 +120,13 @@ impl World {
 
     /// Works everything off that is queued.
     pub(in crate::tests) fn settle(&mut self) -> Check {
-        while self.engine().committer.step() {}
+        while self.machine.step() {}
         self.take_answers()
     }
 
     /// One cycle.
     pub(in crate::tests) fn step(&mut self) -> Check {
-        self.engine().committer.step();
+        self.machine.step();
         self.take_answers()
     }
 
@@ -236,13 +235,7 @@ impl World {
             let answer = Answer::Append(number, durability, results.remove(0));
             answers.lock().unwrap().push((disk.changes_made(), answer));
         });
-        let request = AppendRequest {
-            batches: vec![Append { partition, batch }],
-            results: Vec::new(),
-            durability,
-            deadline: Duration::MAX,
-            done,
-        };
+        let request = AppendRequest::new(vec![Append { partition, batch }], durability, done);
         self.engine().shared.queue.push(Request::Append(request));
     }
 
@@ -266,7 +259,8 @@ impl World {
                 answers.lock().unwrap().push((disk.changes_made(), answer));
             }
         });
-        self.engine().shared.queue.push(Request::Atomic { batches, done });
+        let chain = Chain::default();
+        self.engine().shared.queue.push(Request::Atomic { chain, batches, done });
         Ok(())
     }
 

@@ -218,14 +218,38 @@ impl World {
                 self.settle()?;
                 self.machine.keep();
             }
+            // The floor of plans is 64 MiB, that of produce 128 MiB.
+            23 if self.dice.one_in(3) && self.takes_more() => {
+                self.ask_at_once(6);
+                self.machine.disk.faults(|faults| faults.free = Some(32 << 20));
+                self.machine.step();
+                self.machine.disk.faults(|faults| faults.free = None);
+            }
             23 if self.dice.one_in(6) => {
-                // The floor of plans is 64 MiB, that of produce 128 MiB.
                 let free = [Some(32 << 20), Some(100 << 20), None, None][self.dice.below_len(4)];
                 self.machine.disk.faults(|faults| faults.free = free);
             }
             _ => {}
         }
         self.pump()
+    }
+
+    /// Much is asked for at once, and only some of it is done.
+    pub(super) fn leave_some_queued(&mut self) -> Check {
+        if self.takes_more() {
+            self.ask_at_once(12);
+        }
+        for _ in 0..self.dice.below(6) {
+            self.machine.step();
+        }
+        self.pump()
+    }
+
+    fn ask_at_once(&mut self, count: u64) {
+        for _ in 0..count {
+            let kind = self.dice.below(13);
+            self.ask(kind);
+        }
     }
 
     /// Somebody wants something of a coordinator.
@@ -434,7 +458,7 @@ impl World {
         }
         let (report, answer) = oneshot::channel();
         let done = Box::new(move |results| drop(report.send(results)));
-        self.machine.storage().append(batches, Durability::Synced, Duration::MAX, done);
+        self.task().chain.append(batches, Durability::Synced, Duration::MAX, done);
         self.pending.push(Pending::Written(index, answer));
     }
 

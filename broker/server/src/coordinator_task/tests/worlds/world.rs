@@ -46,7 +46,7 @@ pub(super) struct World {
     pub(super) task: Option<Task>,
     /// The state after the newest plan that was answered, and after each one since.
     states: VecDeque<States>,
-    /// A plan was refused, and those behind it stand on it.
+    /// A plan was refused, and so are those behind it, which stand on it.
     is_disturbed: bool,
     pub(super) commits: BTreeMap<(String, i32), Commits>,
     pub(super) transactional: Vec<Transactional>,
@@ -98,7 +98,7 @@ impl World {
         self.task = Some(Task::new(self.machine.storage(), settings));
         self.load()?;
         let state = self.state();
-        if !self.states.is_empty() && !self.is_disturbed {
+        if !self.states.is_empty() {
             let found = self.states.iter().position(|known| *known == state);
             let Some(found) = found else {
                 return Err(format!("loaded {state:?}, which is none of {:?}", self.states));
@@ -124,6 +124,7 @@ impl World {
         groups.loaded(now);
         transactions.loaded();
         (task.groups, task.transactions) = (groups, transactions);
+        task.chain = storage.chain();
         Ok(())
     }
 
@@ -160,14 +161,23 @@ impl World {
         while let Some(first) = self.task().in_flight.front_mut() {
             // What the engine dropped with its end is never answered.
             let Ok(result) = first.done.try_recv() else { break };
-            self.is_disturbed |= self.task().appended(result.err());
-            self.states.pop_front();
+            let refused = self.task().appended(result.err());
+            if refused {
+                // Neither it nor what stands on it is ever there.
+                self.states.truncate(1);
+            } else if !self.is_disturbed {
+                self.states.pop_front();
+            }
+            self.is_disturbed |= refused;
         }
         if self.is_disturbed && self.task().in_flight.is_empty() && !self.machine.has_ended() {
             self.note("a coordinator's plan was refused, and it loaded again");
             self.task().waiting.clear();
             self.load()?;
             let state = self.state();
+            check(self.states.front().is_none_or(|known| *known == state), || {
+                format!("{state:?} behind a refused plan, and not {:?}", self.states)
+            })?;
             self.states = VecDeque::from([state]);
             self.is_disturbed = false;
         }
