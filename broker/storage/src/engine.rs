@@ -48,6 +48,18 @@ struct Inner {
     running: Mutex<Vec<Box<dyn Running>>>,
 }
 
+/// Who forgets to stop it leaves no thread behind that writes to the directory.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !running.is_empty() {
+            // Not waited for: this may be one of them.
+            self.shared.queue.stop();
+            self.shared.cleaning.stop();
+        }
+    }
+}
+
 impl fmt::Debug for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Storage").field(&self.0.shared).finish()

@@ -6,6 +6,7 @@
 //! For this crate's tests, and with the feature `simulation` for those of the crates above it.
 
 mod disk;
+mod free;
 mod inode;
 mod machine;
 pub mod process;
@@ -13,6 +14,7 @@ pub mod seeds;
 mod tally;
 
 pub use disk::{Crash, Faults, SimDisk, State};
+pub use free::OnceFree;
 #[cfg(test)]
 pub(crate) use machine::place;
 pub use machine::{Machine, Sizes};

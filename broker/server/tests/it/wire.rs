@@ -26,6 +26,15 @@ pub(crate) struct House {
     configure: fn(Config) -> Config,
 }
 
+/// A storage whose directory is taken away would end the process.
+impl Drop for House {
+    fn drop(&mut self) {
+        if let Some((_, storage)) = self.running.take() {
+            storage.shutdown();
+        }
+    }
+}
+
 impl House {
     pub(crate) async fn start() -> Self {
         Self::with(|config| config).await

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
 use server::{Broker, Config};
-use storage::{CatalogueChange, Host, Storage};
+use storage::{CatalogueChange, Host, Storage, simulation::OnceFree};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -16,6 +16,7 @@ pub(crate) struct Running {
     broker: Option<Broker>,
     storage: Storage,
     runtime: Runtime,
+    _free: OnceFree,
     _data: TempDir,
 }
 
@@ -39,6 +40,7 @@ impl Running {
 
     fn open(config: Config, prepare: impl FnOnce(&Storage)) -> Self {
         let data = TempDir::new().unwrap();
+        let free = OnceFree(data.path().to_path_buf());
         let config_of_storage = storage::Config {
             journal_segment_bytes: 8 << 20,
             broker_configs: server::in_milliseconds(&config.static_configs),
@@ -59,7 +61,7 @@ impl Running {
         };
         let broker = runtime.block_on(Broker::start(config, storage.clone())).unwrap();
         let address = broker.local_addr();
-        Self { address, broker: Some(broker), storage, runtime, _data: data }
+        Self { address, broker: Some(broker), storage, runtime, _free: free, _data: data }
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -4,7 +4,8 @@ use wire::{
 };
 
 use super::support::{
-    LONG, answer, append, batch, config, create, open, partition, produced, read_all, transactional,
+    LONG, answer, append, batch, config, create, directory, open, partition, produced, read_all,
+    transactional, until,
 };
 use crate::{
     Append, AppendChain, AppendError, CatalogueChange, Durability, Host, Isolation, OpenError,
@@ -16,7 +17,7 @@ const COMMITTED: Isolation = Isolation::ReadCommitted;
 
 #[test]
 fn what_was_appended_is_read_after_a_restart_with_the_same_offsets_and_bytes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let topic = create(&storage, "events", 2, &[("segment.bytes", "5000")]);
     let mut expected = Vec::new();
@@ -43,7 +44,7 @@ fn what_was_appended_is_read_after_a_restart_with_the_same_offsets_and_bytes() {
 
 #[test]
 fn a_duplicate_is_answered_with_the_original_offset_and_a_gap_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let p = partition(create(&storage, "t", 1, &[]), 0);
     for index in 0..6 {
@@ -70,7 +71,7 @@ fn a_duplicate_is_answered_with_the_original_offset_and_a_gap_is_refused() {
 
 #[test]
 fn read_committed_stops_at_the_last_stable_offset_and_lists_what_was_aborted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let p = partition(create(&storage, "t", 1, &[]), 0);
     append(&storage, p, batch(2, b"plain", 1)).unwrap();
@@ -111,7 +112,7 @@ fn read_committed_stops_at_the_last_stable_offset_and_lists_what_was_aborted() {
 
 #[test]
 fn a_plan_is_appended_whole_or_not_at_all() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let topic = create(&storage, "t", 1, &[]);
     let good = Append { partition: partition(topic, 0), batch: batch(1, b"x", 1) };
@@ -128,7 +129,7 @@ fn a_plan_is_appended_whole_or_not_at_all() {
 
 #[test]
 fn what_stands_on_a_refused_plan_is_refused_too() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let topic = create(&storage, "t", 1, &[]);
     let p = partition(topic, 0);
@@ -152,7 +153,7 @@ fn what_stands_on_a_refused_plan_is_refused_too() {
 
 #[test]
 fn a_record_is_found_by_its_time_inside_a_batch() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let p = partition(create(&storage, "t", 1, &[("segment.bytes", "4000")]), 0);
     for index in 0..100_i64 {
@@ -170,7 +171,7 @@ fn a_record_is_found_by_its_time_inside_a_batch() {
 
 #[test]
 fn the_broker_sets_the_time_where_the_topic_asks_for_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let configs = [("message.timestamp.type", "LogAppendTime")];
     let p = partition(create(&storage, "t", 1, &configs), 0);
@@ -184,7 +185,7 @@ fn the_broker_sets_the_time_where_the_topic_asks_for_it() {
 
 #[test]
 fn a_deleted_topic_gives_its_space_back_and_stays_away() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let topic = create(&storage, "t", 3, &[]);
     append(&storage, partition(topic, 2), batch(2, b"x", 5)).unwrap();
@@ -208,7 +209,7 @@ fn a_deleted_topic_gives_its_space_back_and_stays_away() {
 
 #[test]
 fn what_cannot_be_opened_says_why() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let second = Storage::open(config(dir.path()), Host::real());
     assert!(matches!(second, Err(OpenError::InUse(_))), "{second:?}");
@@ -219,7 +220,7 @@ fn what_cannot_be_opened_says_why() {
     let newer = Storage::open(config(dir.path()), Host::real());
     assert!(matches!(newer, Err(OpenError::Format { .. })), "{newer:?}");
 
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     std::fs::write(dir.path().join("photo.jpg"), "x").unwrap();
     let foreign = Storage::open(config(dir.path()), Host::real());
     assert!(matches!(foreign, Err(OpenError::Foreign(_))), "{foreign:?}");
@@ -227,7 +228,7 @@ fn what_cannot_be_opened_says_why() {
 
 #[test]
 fn many_producers_at_once_each_get_their_own_offsets() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let p = partition(create(&storage, "t", 1, &[]), 0);
     let answers: Vec<_> = (0..500)
@@ -247,5 +248,18 @@ fn many_producers_at_once_each_get_their_own_offsets() {
     storage.when_durable(p, Offset(1000), done);
     told.recv_timeout(LONG).unwrap();
     assert_eq!(read_all(&storage, p, ALL).len(), 500);
+    storage.shutdown();
+}
+
+#[test]
+fn a_storage_that_nobody_stopped_lets_go_of_its_directory_and_keeps_what_it_answered() {
+    let dir = directory();
+    let storage = open(dir.path());
+    let p = partition(create(&storage, "t", 1, &[]), 0);
+    append(&storage, p, batch(1, b"x", 1)).unwrap();
+    drop(storage);
+    until(|| Host::real().disk.lock(&dir.path().join("lock")).is_ok());
+    let storage = open(dir.path());
+    assert_eq!(read_all(&storage, p, ALL).len(), 1);
     storage.shutdown();
 }

@@ -12,8 +12,8 @@ use wire::{LeaderEpoch, Offset, batch::BatchView};
 use super::{
     faults::{Faults, Operation},
     support::{
-        LONG, answer, append, batch, close, compacted, config, create, open, open_resting,
-        partition, read_all,
+        LONG, answer, append, batch, close, compacted, config, create, directory, open,
+        open_resting, partition, read_all,
     },
 };
 use crate::{
@@ -94,7 +94,7 @@ fn records(storage: &Storage, p: PartitionId) -> usize {
 
 #[test]
 fn a_lost_cycle_is_refused_by_name_and_repaired_from_the_logs() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (first, second) = killed(dir.path());
     lose_cycle(dir.path(), 6);
     let text = refusal(dir.path());
@@ -124,7 +124,7 @@ fn a_lost_cycle_is_refused_by_name_and_repaired_from_the_logs() {
 
 #[test]
 fn what_neither_journal_nor_log_has_is_reported_and_the_rest_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (first, second) = killed(dir.path());
     // Two cycles made the topics; the seventh is the third record of `first`.
     lose_cycle(dir.path(), 6);
@@ -148,7 +148,7 @@ fn what_neither_journal_nor_log_has_is_reported_and_the_rest_is_kept() {
 
 #[test]
 fn a_flipped_bit_below_the_checkpoint_is_found_and_cut_off() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let p = stopped(dir.path());
     assert_eq!(damages(dir.path()), []);
     let path = log(dir.path(), p, 4);
@@ -178,7 +178,7 @@ fn a_flipped_bit_below_the_checkpoint_is_found_and_cut_off() {
 #[test]
 fn without_journal_version_or_map_the_logs_are_kept() {
     for gone in ["journal", "version", "map"] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let p = stopped(dir.path());
         let id = fs::read_to_string(dir.path().join("version")).unwrap();
         let path = dir.path().join(gone);
@@ -200,7 +200,7 @@ fn a_repair_that_is_cut_short_can_be_repeated() {
     // Each failing write stops the repair at another place.
     for (part, times) in [(".damaged", 1), ("checkpoint-", 1), ("checkpoint-", 2), ("segment-", 1)]
     {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let p = stopped(dir.path());
         flip(&log(dir.path(), p, 4), 150_000);
         let faults = Faults::none();
@@ -216,7 +216,7 @@ fn a_repair_that_is_cut_short_can_be_repeated() {
 
 #[test]
 fn a_directory_in_use_is_not_repaired() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let refused = repair(&config(dir.path()), &Host::real(), &mut |_, _| {});
     assert!(matches!(refused, Err(OpenError::InUse(_))), "{refused:?}");
@@ -225,9 +225,9 @@ fn a_directory_in_use_is_not_repaired() {
 
 #[test]
 fn a_map_that_knows_more_than_the_journal_is_refused_until_it_is_deleted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let p = stopped(dir.path());
-    let journal = tempfile::tempdir().unwrap();
+    let journal = directory();
     for name in fs::read_dir(dir.path().join("journal")).unwrap() {
         let name = name.unwrap().file_name();
         fs::copy(dir.path().join("journal").join(&name), journal.path().join(&name)).unwrap();
@@ -250,7 +250,7 @@ fn a_map_that_knows_more_than_the_journal_is_refused_until_it_is_deleted() {
 
 #[test]
 fn a_repair_of_a_compacted_log_keeps_its_offsets_and_gaps() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let (storage, p) = compacted(dir.path());
     close(storage, dir.path());
     let storage = open_resting(dir.path());

@@ -7,7 +7,9 @@ use std::{io::ErrorKind, path::Path, sync::mpsc::sync_channel, time::Duration};
 pub(in crate::tests) use host::{Faults, Operation};
 use wire::{Offset, TopicId};
 
-use super::support::{LONG, answer, append, batch, config, create, open, partition, read_all};
+use super::support::{
+    LONG, answer, append, batch, config, create, directory, open, partition, read_all,
+};
 use crate::{
     Append, AppendError, Appended, CatalogueChange, CatalogueError, Durability, Host, Isolation,
     PartitionId, Storage,
@@ -69,7 +71,7 @@ fn values(storage: &Storage, partition: PartitionId) -> usize {
 
 #[test]
 fn below_the_floor_produce_is_refused_and_everything_else_works() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let faults = Faults::none();
     let storage = open_on(&faults, dir.path());
     let p = partition(create(&storage, "kept", 1, &[]), 0);
@@ -110,7 +112,7 @@ fn below_the_floor_produce_is_refused_and_everything_else_works() {
 #[test]
 fn what_was_begun_when_the_disk_filled_up_is_kept_with_the_reserve() {
     for part in [".log", "checkpoint-", ".meta"] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let faults = Faults::none();
         let storage = open_on(&faults, dir.path());
         let p = partition(create(&storage, "t", 1, &[("segment.bytes", "400000")]), 0);
@@ -142,7 +144,7 @@ fn what_was_begun_when_the_disk_filled_up_is_kept_with_the_reserve() {
 
 #[test]
 fn a_full_disk_at_start_takes_the_reserve_and_serves_what_there_is() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let faults = Faults::none();
     let storage = open_on(&faults, dir.path());
     let p = partition(create(&storage, "t", 1, &[]), 0);
@@ -166,7 +168,7 @@ fn a_full_disk_at_start_takes_the_reserve_and_serves_what_there_is() {
 
 #[test]
 fn a_recovery_that_meets_a_full_disk_goes_on_with_the_reserve() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let faults = Faults::none();
     let storage = open_on(&faults, dir.path());
     let p = partition(create(&storage, "t", 1, &[]), 0);
@@ -187,7 +189,7 @@ fn a_recovery_that_meets_a_full_disk_goes_on_with_the_reserve() {
 
 #[test]
 fn a_segment_of_the_journal_that_cannot_be_made_is_done_without() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let faults = Faults::none();
     let storage = open_on(&faults, dir.path());
     let p = partition(create(&storage, "t", 1, &[]), 0);
@@ -212,7 +214,7 @@ fn a_write_or_a_sync_that_fails_ends_the_process_and_nothing_acknowledged_is_los
         (Operation::Sync, "checkpoint-", "a checkpoint failed"),
     ];
     for (operation, part, reason) in cases {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let faults = Faults::none();
         let storage = open_on(&faults, dir.path());
         let p = partition(create(&storage, "t", 1, &[]), 0);

@@ -5,8 +5,8 @@ use std::path::Path;
 use wire::{Offset, TimestampMs, batch::Marker};
 
 use super::support::{
-    LONG, answer, append, batch, close, compacted, create, end, keyed, open, open_cleaning,
-    open_resting, partition, produced, read_all, transactional, until,
+    LONG, answer, append, batch, close, compacted, create, directory, end, keyed, open,
+    open_cleaning, open_resting, partition, produced, read_all, transactional, until,
 };
 use crate::{Isolation, PartitionId, Storage, codec::position, db::Map, log_state::Row};
 
@@ -23,7 +23,7 @@ fn fill(storage: &Storage) -> Vec<crate::PartitionId> {
 
 #[test]
 fn a_map_that_was_deleted_is_built_again_row_for_row() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let partitions = fill(&storage);
     storage.shutdown();
@@ -55,7 +55,7 @@ fn a_map_that_was_deleted_is_built_again_row_for_row() {
 fn the_map_stays_within_a_bound_of_its_rows() {
     const SPARE: u64 = 2 << 20;
     const LOGS: i32 = 20;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let map = Map::open(&dir.path().join("map")).unwrap();
     let id = |index| partition(wire::TopicId::default(), index);
     let row = |offset: i64| Row {
@@ -106,7 +106,7 @@ fn read_from(storage: &Storage, id: crate::PartitionId) -> Vec<bytes::Bytes> {
 /// Found by a kill: what the map knew last lay within a file that was deleted since.
 #[test]
 fn a_map_that_ends_in_a_deleted_file_gives_way_to_the_files() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let topic = create(&storage, "t", 1, &[("segment.bytes", "300000")]);
     let id = partition(topic, 0);
@@ -205,7 +205,7 @@ fn transact(storage: &Storage, id: PartitionId, rounds: std::ops::Range<i32>) {
 
 #[test]
 fn a_map_with_transactions_is_rebuilt_row_for_row() {
-    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (dir, old) = (directory(), directory());
     let storage = open(dir.path());
     let id = partition(create(&storage, "t", 1, &[("segment.bytes", "300000")]), 0);
     transact(&storage, id, 0..12);
@@ -220,7 +220,7 @@ fn a_map_with_transactions_is_rebuilt_row_for_row() {
 
 #[test]
 fn a_map_whose_batches_were_retained_no_longer_is_rebuilt_row_for_row() {
-    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (dir, old) = (directory(), directory());
     let storage = open(dir.path());
     let configs =
         [("segment.bytes", "200000"), ("retention.bytes", "500000"), ("retention.ms", "-1")];
@@ -239,7 +239,7 @@ fn a_map_whose_batches_were_retained_no_longer_is_rebuilt_row_for_row() {
 
 #[test]
 fn a_map_of_a_compacted_log_is_rebuilt_row_for_row() {
-    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (dir, old) = (directory(), directory());
     let (storage, id) = compacted(dir.path());
     close(storage, dir.path());
     copy(&dir.path().join("map"), old.path());
@@ -251,7 +251,7 @@ fn a_map_of_a_compacted_log_is_rebuilt_row_for_row() {
 /// Its positions are those of files that are no more.
 #[test]
 fn a_map_from_before_a_compaction_is_not_believed() {
-    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (dir, old) = (directory(), directory());
     let storage = open(dir.path());
     let configs = [("cleanup.policy", "compact"), ("segment.bytes", "20000")];
     let id = partition(create(&storage, "t", 1, &configs), 0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::support::{LONG, answer, batch, close, config, create, open, partition};
+use super::support::{LONG, answer, batch, close, config, create, directory, open, partition};
 use crate::{
     Append, Config, Durability, Host, PartitionId, Storage,
     simulation::process::{alone, resident_bytes},
@@ -24,7 +24,7 @@ fn write(storage: &Storage, to: PartitionId, (rounds, count): (usize, usize), by
 #[test]
 fn memory_does_not_grow_with_the_logs() {
     alone("tests::memory::memory_does_not_grow_with_the_logs", || {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let quick = Config { clean_every: Duration::from_millis(50), ..config(dir.path()) };
         let storage = Storage::open(quick, Host::real()).unwrap().0;
         let of =

@@ -2,7 +2,7 @@ use std::{io, time::Duration};
 
 use wire::{Offset, batch::BatchView};
 
-use super::support::{append, batch, create, open, partition, read_all};
+use super::support::{append, batch, create, directory, open, partition, read_all};
 use crate::{Host, Isolation, PartitionId, ReadError, ReadLimit, Storage};
 
 const ALL: Isolation = Isolation::ReadUncommitted;
@@ -51,7 +51,7 @@ fn every_limit_is_kept(storage: &Storage, from: PartitionId, batches: &[(Offset,
 
 #[test]
 fn a_read_ends_at_the_last_whole_batch_that_fits_wherever_the_index_is() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let p = partition(create(&storage, "t", 1, &[("segment.bytes", "1000000")]), 0);
     fill(&storage, p);
@@ -69,7 +69,7 @@ fn a_read_ends_at_the_last_whole_batch_that_fits_wherever_the_index_is() {
 
 #[test]
 fn what_is_not_in_memory_is_read_only_by_who_may_wait() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let p = partition(create(&storage, "t", 1, &[]), 0);
     let sent = batch(1, &vec![b'x'; 300_000], 5);

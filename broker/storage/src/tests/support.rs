@@ -15,10 +15,28 @@ use wire::{
 
 use crate::{
     Append, AppendError, Appended, CatalogueChange, Config, Durability, Host, Isolation, OpenError,
-    PartitionId, ReadLimit, Storage,
+    PartitionId, ReadLimit, Storage, simulation::OnceFree,
 };
 
 pub(super) const LONG: Duration = Duration::from_secs(20);
+
+/// A directory that goes once no engine has it any more.
+pub(super) struct TestDir {
+    /// Dropped first.
+    _free: OnceFree,
+    dir: tempfile::TempDir,
+}
+
+impl TestDir {
+    pub(super) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+pub(super) fn directory() -> TestDir {
+    let dir = tempfile::tempdir().unwrap();
+    TestDir { _free: OnceFree(dir.path().to_path_buf()), dir }
+}
 
 pub(super) fn config(dir: &Path) -> Config {
     Config { journal_segment_bytes: 8 << 20, ..Config::new(dir.to_path_buf()) }

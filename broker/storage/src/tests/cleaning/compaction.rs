@@ -22,7 +22,9 @@ use crate::{
     segment_file::partition_dir,
     tests::{
         sim::{Crash, Dice},
-        support::{LONG, answer, append, create, open, partition, read_all, transactional},
+        support::{
+            LONG, answer, append, create, directory, open, partition, read_all, transactional,
+        },
     },
 };
 
@@ -444,7 +446,7 @@ fn dirt_has_to_be_worth_it_or_old() {
 
 #[test]
 fn a_map_that_was_deleted_is_built_again_after_compaction() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let configs = [&CONFIGS[..], &[("segment.bytes", "200000"), ("retention.ms", "-1")]].concat();
     let p = partition(create(&storage, "t", 1, &configs), 0);

@@ -3,7 +3,7 @@ use wire::Offset;
 use super::lab::Lab;
 use crate::{
     DeleteRecordsError, Isolation, ReadError, ReadLimit, Storage,
-    tests::support::{LONG, answer, append, batch, create, open, partition, produced},
+    tests::support::{LONG, answer, append, batch, create, directory, open, partition, produced},
 };
 
 const ALL: Isolation = Isolation::ReadUncommitted;
@@ -55,7 +55,7 @@ fn deleted_records_cannot_be_read_and_whole_files_go() {
 
 #[test]
 fn a_map_that_was_deleted_is_built_again_without_the_deleted_records() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let p = partition(create(&storage, "t", 1, &[("segment.bytes", "200000")]), 0);
     for index in 0..60_i32 {

@@ -9,7 +9,7 @@ use crate::{
     keeper::Clean,
     log_state::LogState,
     queue::Request,
-    tests::support::{LONG, answer, append, create, fill, open, partition},
+    tests::support::{LONG, answer, append, create, directory, fill, open, partition},
 };
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -162,7 +162,7 @@ fn producers_are_forgotten_alike_whatever_the_files_and_whenever_the_start() {
 #[test]
 fn the_map_forgets_producers_too_and_is_built_again_without_them() {
     const PRODUCERS: i64 = 20_000;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let storage = open(dir.path());
     let topic = create(&storage, "t", 1, &[("retention.ms", "-1")]);
     let p = partition(topic, 0);
