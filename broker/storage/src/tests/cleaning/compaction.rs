@@ -370,6 +370,51 @@ fn write_and_compact(lab: &mut Lab, newest: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> 
     (!lab.engine().shared.has_ended()).then_some(())
 }
 
+/// Where nothing of a producer has a sequence, as in the offsets of transactions, every marker of its
+/// epoch stays, at last without its record.
+#[test]
+fn what_a_producer_committed_counts_though_the_marker_of_its_abort_lost_its_record() {
+    let mut lab = Lab::new(1000);
+    lab.start().unwrap();
+    let p = lab.create(&CONFIGS).unwrap();
+    let of = (ProducerId(5), ProducerEpoch(0));
+    for (key, marker) in [(b"aborted", Marker::Abort), (b"settled", Marker::Commit)] {
+        let mut builder = BatchBuilder::new().producer(of.0, of.1, Sequence::NONE).transactional();
+        let (timestamp, key, value) = (lab.now(), Some(&key[..]), Some(&b"value"[..]));
+        builder.push(NewRecord { timestamp, key, value, headers: &[] });
+        lab.append(p, builder.build()).unwrap().unwrap();
+        let (producer_id, producer_epoch) = of;
+        let coordinator_epoch = 0;
+        let end =
+            ControlMarker { producer_id, producer_epoch, marker, coordinator_epoch, timestamp };
+        lab.mark(p, &end);
+    }
+    let records_of_marker = |lab: &mut Lab| {
+        let read = lab.read(p);
+        let headers = read.iter().map(|bytes| BatchView::parse(bytes).unwrap().header);
+        headers.into_iter().find(|it| it.base_offset == Offset(1)).map(|it| it.record_count)
+    };
+    let mut passes = 0;
+    while records_of_marker(&mut lab) != Some(0) {
+        assert!(passes < 6, "it keeps its record");
+        passes += 1;
+        for index in 0..3 {
+            let filler = keyed_value(100 + index, &[7; 800]);
+            lab.append(p, filler).unwrap().unwrap();
+        }
+        lab.checkpoint();
+        lab.clean();
+        lab.checkpoint();
+        lab.pass(40_000);
+    }
+    for _ in 0..2 {
+        assert!(committed(&mut lab, p).contains_key(&b"settled"[..]));
+        assert!(!committed(&mut lab, p).contains_key(&b"aborted"[..]));
+        // And with what is written beside the file.
+        lab.start().unwrap();
+    }
+}
+
 #[test]
 fn a_crash_at_any_moment_of_compaction_loses_nothing() {
     let (mut stop, mut completed) = (0, false);
