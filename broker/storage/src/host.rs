@@ -44,6 +44,10 @@ pub enum Open {
 pub trait Disk: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
     fn exists(&self, path: &Path) -> bool;
+    /// The length of a file, which need not be opened for that.
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        self.open(path, Open::Read)?.len()
+    }
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;

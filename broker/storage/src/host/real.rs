@@ -64,6 +64,10 @@ impl Disk for RealDisk {
         Ok(Arc::new(RealFile(options().open(path)?)))
     }
 
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(path)?.len())
+    }
+
     fn exists(&self, path: &Path) -> bool {
         path.exists()
     }

@@ -215,9 +215,8 @@ impl Recovery<'_> {
         let mut left = bases.iter().filter(|base| **base < row.state.segment);
         for (base, length, _) in row.full.iter().filter(|(base, ..)| *base >= first) {
             let path = entry.partition.dir.join(file_name(*base, "log"));
-            let same = left.next() == Some(base)
-                && at(&path, self.host.disk.open(&path, Open::Read).and_then(|file| file.len()))?
-                    == *length;
+            let same =
+                left.next() == Some(base) && at(&path, self.host.disk.length(&path))? == *length;
             if !same {
                 return Ok(false);
             }
@@ -237,6 +236,11 @@ impl Recovery<'_> {
             && entry.log.position == 0
             && let Some(meta) = at(&path, Meta::read(disk, &file))?
         {
+            let (expected, found) = (meta.state.position, at(&path, disk.length(&path))?);
+            if found < expected {
+                let (partition, before) = (entry.partition.id.into(), meta.state.next_offset);
+                return Err(Damage::Short { path, partition, found, expected, before }.into());
+            }
             entry.take_meta(meta);
             return Ok(());
         }
@@ -276,15 +280,15 @@ fn cut(id: PartitionId, end: &LogEnd, names: &Names<'_>) -> Result<(), OpenError
         }
         return Err(Damage::Missing(path).into());
     }
-    let file = at(&path, names.disk.open(&path, Open::Write))?;
-    let found = at(&path, file.len())?;
+    let found = at(&path, names.disk.length(&path))?;
     if found < end.length {
         let (expected, before) = (end.length, end.next_offset);
         let partition = id.into();
         return Err(Damage::Short { path, partition, found, expected, before }.into());
     }
     if found > end.length {
-        at(&path, file.set_len(end.length))?;
+        let cut = || names.disk.open(&path, Open::Write)?.set_len(end.length);
+        at(&path, cut())?;
     }
     Ok(())
 }

@@ -176,6 +176,23 @@ fn a_flipped_bit_below_the_checkpoint_is_found_and_cut_off() {
 }
 
 #[test]
+fn a_file_that_is_shorter_than_it_was_is_refused() {
+    // Of three batches in the first, and of two in the last.
+    for (base, with_map) in [(4, true), (4, false), (8, true), (8, false)] {
+        let dir = directory();
+        let p = stopped(dir.path());
+        let path = log(dir.path(), p, base);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        if !with_map {
+            fs::remove_dir_all(dir.path().join("map")).unwrap();
+        }
+        let text = refusal(dir.path());
+        assert!(text.contains(path.to_str().unwrap()) && text.contains("bytes"), "{text}");
+    }
+}
+
+#[test]
 fn without_journal_version_or_map_the_logs_are_kept() {
     for gone in ["journal", "version", "map"] {
         let dir = directory();

@@ -128,6 +128,10 @@ impl Disk for FaultyDisk {
         Ok(Arc::new(FaultyFile { file, path: path.to_path_buf(), faults: self.faults.clone() }))
     }
 
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        self.real.length(path)
+    }
+
     fn exists(&self, path: &Path) -> bool {
         self.real.exists(path)
     }
