@@ -24,8 +24,8 @@ fn segments(service: &str) -> &'static [&'static str] {
     SEGMENTS.iter().find(|(name, _)| *name == service).map_or(&[], |(_, segments)| segments)
 }
 
-/// What a running service answers with.
-#[derive(Clone)]
+/// What a running service answers with. Not to be cloned: the description is thousands of allocations, and a request
+/// needs the router alone.
 pub(crate) struct Serving {
     pub router: Router,
     pub openapi: OpenApi,
@@ -55,9 +55,9 @@ impl Slot {
     async fn answer(&self, request: Request) -> Response {
         match self {
             Self::Here { name, serving } => {
-                let serving = serving.borrow().clone();
-                match serving {
-                    Some(serving) => serving.router.oneshot(request).await.into_response(),
+                let router = serving.borrow().as_ref().map(|serving| serving.router.clone());
+                match router {
+                    Some(router) => router.oneshot(request).await.into_response(),
                     None => unavailable(name),
                 }
             }
@@ -149,9 +149,9 @@ async fn openapi(State(front): State<Front>) -> Json<OpenApi> {
         .build();
     for slot in &front.slots {
         if let Slot::Here { serving, .. } = slot
-            && let Some(serving) = serving.borrow().clone()
+            && let Some(serving) = serving.borrow().as_ref()
         {
-            all.merge(serving.openapi);
+            all.merge(serving.openapi.clone());
         }
     }
     Json(all)
