@@ -289,13 +289,12 @@ async fn send_file(
             }
         }
         let part = sent..warm.min(sent + length);
-        sent += match send_cached(socket, slice, part.clone(), limit).await? {
-            Some(step) => step,
-            None => {
-                let bytes = slice.load_part(sent, part.len()).map_err(Ended::Log)?;
-                write_all(socket, &mut VecDeque::from([bytes]), limit).await?;
-                part.len()
-            }
+        sent += if let Some(step) = send_cached(socket, slice, part.clone(), limit).await? {
+            step
+        } else {
+            let bytes = slice.load_part(sent, part.len()).map_err(Ended::Log)?;
+            write_all(socket, &mut VecDeque::from([bytes]), limit).await?;
+            part.len()
         };
     }
     Ok(())
