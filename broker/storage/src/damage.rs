@@ -68,7 +68,7 @@ impl PartitionName {
 pub enum Damage {
     #[error("{}: missing", .0.display())]
     Missing(PathBuf),
-    #[error("{}: of another data directory", .0.display())]
+    #[error("{}: of another data directory, or its header is damaged", .0.display())]
     Foreign(PathBuf),
     #[error("the newest readable checkpoint is {found}, but the journal names {named}")]
     OldCheckpoint { found: u64, named: u64 },

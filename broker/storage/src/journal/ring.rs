@@ -61,13 +61,31 @@ impl RingFiles {
     }
 
     fn is_ours(&self, segment: u32) -> io::Result<bool> {
-        let file = self.open(segment, Open::Read)?;
-        if file.len()? != self.segment_bytes {
-            return Ok(false);
+        Ok(self.header_of(segment)?.is_some_and(|found| found == self.header(segment)))
+    }
+
+    /// A segment with a header that is not its own. One whose making was cut short has none yet, and one
+    /// sector is written whole or not at all.
+    pub(crate) fn spoilt(&self) -> io::Result<Option<PathBuf>> {
+        for segment in 0..MAX_SEGMENTS {
+            if self.exists(segment)
+                && let Some(found) = self.header_of(segment)?
+                && found != self.header(segment)
+                && found.iter().any(|byte| *byte != 0)
+            {
+                return Ok(Some(self.path(segment)));
+            }
         }
-        let header = self.header(segment);
-        let mut found = vec![0; header.len()];
-        Ok(file.read_at(&mut found, 0)? == found.len() && found == header)
+        Ok(None)
+    }
+
+    /// What stands where its header is; none if the file has not its length.
+    fn header_of(&self, segment: u32) -> io::Result<Option<Vec<u8>>> {
+        let file = self.open(segment, Open::Read)?;
+        let mut found = self.header(segment);
+        let is_whole =
+            file.len()? == self.segment_bytes && file.read_at(&mut found, 0)? == found.len();
+        Ok(is_whole.then_some(found))
     }
 
     fn header(&self, segment: u32) -> Vec<u8> {

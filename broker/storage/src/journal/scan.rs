@@ -66,6 +66,10 @@ impl Scan {
         checkpoint: &Checkpoint,
         mut visit: impl FnMut(&Cycle<'_>),
     ) -> Result<Self, ScanError> {
+        if let Some(path) = files.spoilt()? {
+            // It may hold the newest cycles, and nothing behind them says so.
+            return Err(ScanError::Damage(Damage::Foreign(path)));
+        }
         let mut scan = Self::of_nothing(files)?;
         let mut memory = Vec::new();
         let mut last = CycleHeader {

@@ -43,7 +43,8 @@ pub fn failures(
     failed.into_inner().unwrap()
 }
 
-/// Lives in so many worlds, or as many as `OTTLA_SEEDS` says, or in the one that `OTTLA_SEED` names:
+/// Lives in so many worlds, or as many as `OTTLA_SEEDS` says, from that of `OTTLA_FIRST_SEED` on, or in the one
+/// that `OTTLA_SEED` names:
 /// each has to hold, and in all of them together everything `expected` to come about. `test` is how
 /// cargo is told to run one of them again.
 pub fn all_hold(
@@ -54,7 +55,7 @@ pub fn all_hold(
 ) {
     let tally = Tally::default();
     let one = asked("OTTLA_SEED");
-    let first = one.unwrap_or(1);
+    let first = one.or_else(|| asked("OTTLA_FIRST_SEED")).unwrap_or(1);
     let count = one.map_or_else(|| asked("OTTLA_SEEDS").unwrap_or(worlds), |_| 1);
     let failed = failures(first..first + count, usize::MAX, |seed| live(seed, &tally));
     let (table, missing) = tally.table(expected);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::sim::{Crash, World};
+use super::sim::{Crash, SimDisk, Sizes, World};
 use crate::{
     aligned::{AlignedBuffer, padded},
     codec::position,
@@ -28,6 +28,39 @@ fn a_clean_stop_leaves_nothing_to_replay() {
     world.start().unwrap();
     assert_eq!(world.engine().report.cycles_replayed, 0);
     assert_eq!(world.states(), states);
+}
+
+/// Found by world 11,522: a start took the segment for none, and went on without the newest cycles.
+#[test]
+fn a_segment_with_a_bad_header_is_damage_also_where_nothing_follows_it() {
+    let sizes = Sizes { segment_bytes: 1 << 20, journal_segment_bytes: 48 << 10, most_keys: 6 };
+    let mut world = World::on(SimDisk::default(), 5, sizes);
+    world.start().unwrap();
+    world.create_topic().unwrap();
+    while !world.disk.files().contains_key(&World::journal_file(1)) {
+        world.append_alone();
+    }
+    world.idle(1500);
+    world.idle(7000);
+    world.keep();
+    // Nobody takes a checkpoint any more.
+    let second = world.engine().shared.ring_files.open(1, Open::Read).unwrap();
+    let begun = |from: u64| {
+        let mut found = [0; 8];
+        second.read_at(&mut found, from).unwrap();
+        found == *b"ottlacy1"
+    };
+    while !begun(8192) {
+        world.append_alone();
+    }
+    let segment = World::journal_file(1);
+    world.crash(Crash::Kill).unwrap();
+    world.disk.flip(&segment, 15, 0);
+    let text = world.start().unwrap_err().to_string();
+    assert!(text.contains("segment-1: of another data directory, or"), "{text}");
+    world.disk.flip(&segment, 15, 0);
+    world.start().unwrap();
+    world.verify(Crash::Kill).unwrap();
 }
 
 #[test]
