@@ -224,8 +224,16 @@ impl FileSlice {
     /// `length` bytes from `start` on.
     pub fn load_part(&self, start: usize, length: usize) -> io::Result<Bytes> {
         let mut bytes = vec![0; length.min(self.length.saturating_sub(start))];
-        read_exact(self.file.as_ref(), &mut bytes, self.position + position(start))?;
+        self.read_part(start, &mut bytes)?;
         Ok(Bytes::from(bytes))
+    }
+
+    /// Fills `into` with the bytes from `start` on, all of which must be the slice's.
+    pub fn read_part(&self, start: usize, into: &mut [u8]) -> io::Result<()> {
+        if self.length.saturating_sub(start) < into.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        read_exact(self.file.as_ref(), into, self.position + position(start))
     }
 
     /// Whether these bytes can most likely be read without waiting for the disk.
