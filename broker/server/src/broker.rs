@@ -3,15 +3,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_protocol::protocol::StrBytes;
 use security::Authorizer;
 use storage::{CatalogueChange, CatalogueError, Storage};
-use tokio::net::TcpListener;
 use tokio::task::Id;
 use tokio_util::sync::CancellationToken;
 
+use crate::buffers::Buffers;
 use crate::coordinator_task::{self, Coordinator, LoadError};
 use crate::frame::RequestMemory;
+use crate::listener::{Listener, Listeners};
 use crate::purgatory::Purgatory;
 use crate::tasks::Tasks;
 use crate::topics;
@@ -54,6 +54,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Broker {
     local_addr: SocketAddr,
+    ssl_addr: Option<SocketAddr>,
     stop: CancellationToken,
     listener: Tasks,
     traffic: Arc<Traffic>,
@@ -62,11 +63,9 @@ pub struct Broker {
 impl Broker {
     /// Listens and serves until [`Broker::shutdown`].
     pub async fn start(config: Config, storage: Storage) -> Result<Self, StartError> {
-        let address = config.kafka;
-        let failed = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let local_addr = listener.local_addr().map_err(failed)?;
-        let advertised = advertised(&config, local_addr)?;
+        let listeners = Listeners::bind(&config).await?;
+        let local_addr = listeners.plaintext.address();
+        let ssl_addr = listeners.ssl.as_ref().map(Listener::address);
         let stop = CancellationToken::new();
         let purgatory = Arc::new(Purgatory::default());
         let waiting = Arc::clone(&purgatory);
@@ -85,16 +84,21 @@ impl Broker {
             coordinator,
             purgatory,
             traffic: Arc::clone(&traffic),
-            advertised,
+            buffers: Buffers::default(),
             stop: stop.clone(),
         });
-        tasks.start_vital("kafka listener", accept(listener, shared));
-        Ok(Self { local_addr, stop, listener: tasks, traffic })
+        tasks.start_vital("kafka listener", accept(listeners, shared));
+        Ok(Self { local_addr, ssl_addr, stop, listener: tasks, traffic })
     }
 
     /// Where the broker listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where it listens for clients that speak TLS.
+    pub fn ssl_addr(&self) -> Option<SocketAddr> {
+        self.ssl_addr
     }
 
     /// What goes over the connections.
@@ -149,19 +153,7 @@ fn coordinator_settings(config: &Config) -> coordinator_task::Settings {
     }
 }
 
-fn advertised(config: &Config, local: SocketAddr) -> Result<(StrBytes, i32), StartError> {
-    let text = config.advertised.clone().unwrap_or_else(|| local.to_string());
-    let parsed = text.rsplit_once(':').and_then(|(host, port)| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let is_wildcard = host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
-        let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
-        (!host.is_empty() && !is_wildcard).then(|| (host.to_owned(), port))
-    });
-    let Some((host, port)) = parsed else { return Err(StartError::Advertised(text)) };
-    Ok((StrBytes::from_string(host), i32::from(port)))
-}
-
-async fn accept(listener: TcpListener, broker: Arc<context::Broker>) {
+async fn accept(listeners: Listeners, broker: Arc<context::Broker>) {
     let memory = RequestMemory::new(broker.config.limits.in_flight_bytes);
     let mut connections = Tasks::default();
     let mut open = Open::default();
@@ -172,17 +164,18 @@ async fn accept(listener: TcpListener, broker: Arc<context::Broker>) {
                 open.remove(id);
                 broker.traffic.closed();
             }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
+            accepted = listeners.accept() => match accepted {
+                Ok(accepted) => {
+                    let peer = accepted.peer;
                     if !open.has_room(peer.ip(), &broker.config.limits) {
                         tracing::warn!(%peer, "connection refused, there are too many");
                         continue;
                     }
-                    if let Err(error) = stream.set_nodelay(true) {
+                    if let Err(error) = accepted.stream.set_nodelay(true) {
                         tracing::debug!(%peer, %error, "connection lost before it was served");
                         continue;
                     }
-                    let serve = connection::serve(stream, peer, Arc::clone(&broker), memory.clone());
+                    let serve = connection::serve(accepted, Arc::clone(&broker), memory.clone());
                     let id = connections.start(serve);
                     open.add(id, peer.ip());
                     broker.traffic.opened();
@@ -194,7 +187,7 @@ async fn accept(listener: TcpListener, broker: Arc<context::Broker>) {
             },
         }
     }
-    drop(listener);
+    drop(listeners);
     connections.join(GRACE).await;
 }
 

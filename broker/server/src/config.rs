@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::Keystore;
+
 /// What the broker is told at its start. Keys that Kafka has keep Kafka's names in the file.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -9,6 +11,8 @@ pub struct Config {
     pub kafka: SocketAddr,
     /// The `host:port` that clients are told to connect to; the listener's own address if none.
     pub advertised: Option<String>,
+    /// Where Kafka clients connect that speak TLS.
+    pub ssl: Option<SslListener>,
     /// `node.id`: who this broker says it is, the same at every start.
     pub node_id: i32,
     /// `auto.create.topics.enable`.
@@ -44,6 +48,7 @@ impl Default for Config {
         Self {
             kafka: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
             advertised: None,
+            ssl: None,
             node_id: 1,
             auto_create_topics: true,
             num_partitions: 1,
@@ -59,6 +64,17 @@ impl Default for Config {
             static_configs: BTreeMap::new(),
         }
     }
+}
+
+/// A listener of Kafka's security protocol `SSL`.
+#[derive(Clone, Debug)]
+pub struct SslListener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The `host:port` that its clients are told to connect to; its own address if none.
+    pub advertised: Option<String>,
+    /// What it shows them.
+    pub keystore: Keystore,
 }
 
 /// `replication.factor`: what a request for more than one replica gets from one node.

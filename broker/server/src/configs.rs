@@ -2,11 +2,12 @@
 //! accepts.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use storage::{Catalogue, Topic};
 
-use crate::config::Config;
+use crate::config::{Config, SslListener};
 
 /// A configuration's type, as `DescribeConfigs` numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,7 +281,7 @@ pub(crate) fn broker_configs(config: &Config) -> Vec<(&'static str, ConfigType, 
         None => (name, kind, default.to_owned(), Source::Default),
     };
     let mut rows = vec![
-        set("advertised.listeners", List, listener(config)),
+        set("advertised.listeners", List, advertised_listeners(config)),
         set("auto.create.topics.enable", Boolean, config.auto_create_topics.to_string()),
         set("broker.id", Int, config.node_id.to_string()),
         set("connections.max.idle.ms", Long, limits.idle.as_millis().to_string()),
@@ -294,7 +295,7 @@ pub(crate) fn broker_configs(config: &Config) -> Vec<(&'static str, ConfigType, 
         fixed("fetch.max.bytes", Int, &crate::handlers::fetch::MAX_BYTES.to_string()),
         fixed("group.max.session.timeout.ms", Int, "1800000"),
         fixed("group.min.session.timeout.ms", Int, "6000"),
-        set("listeners", List, listener(config)),
+        set("listeners", List, listeners(config)),
         written("log.cleaner.io.max.bytes.per.second", Double, "1.7976931348623157E308"),
         written("log.retention.hours", Int, "168"),
         written("log.roll.hours", Int, "168"),
@@ -335,8 +336,19 @@ fn times(config: &Config) -> [(&'static str, ConfigType, String, Source); 3] {
     ]
 }
 
-fn listener(config: &Config) -> String {
-    format!("PLAINTEXT://{}", config.kafka)
+fn listeners(config: &Config) -> String {
+    let ssl = config.ssl.as_ref().map(|ssl| format!(",SSL://{}", ssl.address));
+    format!("PLAINTEXT://{}{}", config.kafka, ssl.unwrap_or_default())
+}
+
+fn advertised_listeners(config: &Config) -> String {
+    let or_own = |text: &Option<String>, own: SocketAddr| match text {
+        Some(text) => text.clone(),
+        None => own.to_string(),
+    };
+    let ssl = |ssl: &SslListener| format!(",SSL://{}", or_own(&ssl.advertised, ssl.address));
+    let plaintext = or_own(&config.advertised, config.kafka);
+    format!("PLAINTEXT://{plaintext}{}", config.ssl.as_ref().map(ssl).unwrap_or_default())
 }
 
 #[cfg(test)]

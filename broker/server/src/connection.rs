@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -15,7 +14,6 @@ use kafka_protocol::messages::ApiKey;
 use storage::FileSlice;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::net::tcp::WriteHalf;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 use wire::bound;
@@ -24,9 +22,11 @@ use crate::context::{Broker, Context};
 use crate::dispatch::{APIS, Body, Failure, Piece, Reply, Request};
 use crate::frame::{self, Frame, FrameReader, ReadError, RequestMemory};
 use crate::handlers::{api_versions, sasl_authenticate};
+use crate::listener::Accepted;
 use crate::settle::settle;
 use crate::tasks;
 use crate::traffic::Traffic;
+use crate::transport::{Outgoing, SendError};
 
 /// In front of every frame.
 const LENGTH_BYTES: usize = 4;
@@ -64,6 +64,15 @@ enum Ended {
     Log(std::io::Error),
 }
 
+impl From<SendError> for Ended {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Log(error) => Self::Log(error),
+            SendError::Write(error) => Self::Write(error),
+        }
+    }
+}
+
 /// An answer on its way to the writer, with the memory of its request.
 struct Pending {
     key: ApiKey,
@@ -75,19 +84,20 @@ struct Pending {
 }
 
 /// Serves one client until it hangs up, misbehaves, or the broker stops.
-pub(crate) async fn serve(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    broker: Arc<Broker>,
-    memory: RequestMemory,
-) {
+pub(crate) async fn serve(accepted: Accepted, broker: Arc<Broker>, memory: RequestMemory) {
+    let (peer, advertised) = (accepted.peer, accepted.door.advertised.clone());
+    let opened = tokio::select! {
+        opened = accepted.open(broker.config.limits.first_byte) => opened,
+        () = broker.stop.cancelled() => None,
+    };
+    let Some(mut transport) = opened else { return };
     let closed = broker.stop.child_token();
-    let (read_half, write_half) = stream.split();
+    let (read_half, write_half) = transport.split(&broker.buffers);
     let (frames_in, frames) = mpsc::channel(1);
     let (replies_in, replies) = mpsc::channel(PENDING_REPLIES);
     let unanswered = AtomicUsize::new(0);
     let reader = FrameReader::new(read_half, memory, broker.config.limits.clone());
-    let mut context = Context::new(Arc::clone(&broker), peer, closed.clone());
+    let mut context = Context::new(Arc::clone(&broker), peer, advertised, closed.clone());
 
     let mut read_result = Ok(());
     let reading = async {
@@ -123,6 +133,7 @@ pub(crate) async fn serve(
         Err(why @ Ended::Write(_)) => tracing::debug!(%peer, %why, "connection closed"),
         Err(why) => tracing::warn!(%peer, %why, "connection closed"),
     }
+    transport.close().await;
 }
 
 type RawFrame = (Bytes, Option<OwnedSemaphorePermit>);
@@ -197,7 +208,7 @@ async fn handle_one(context: &mut Context, frame: Frame) -> Result<Pending, Ende
 }
 
 async fn write(
-    mut socket: WriteHalf<'_>,
+    mut socket: Outgoing<'_>,
     mut replies: mpsc::Receiver<Pending>,
     broker: &Broker,
     unanswered: &AtomicUsize,
@@ -240,7 +251,7 @@ fn head(correlation_id: Option<i32>, has_tags: bool, body_bytes: usize) -> Optio
 }
 
 async fn write_pieces(
-    socket: &mut WriteHalf<'_>,
+    socket: &mut Outgoing<'_>,
     head: Bytes,
     body: Body,
     broker: &Broker,
@@ -268,13 +279,17 @@ async fn write_pieces(
             }
         }
     }
-    write_all(socket, &mut ready, limit).await
+    write_all(socket, &mut ready, limit).await?;
+    match timeout(limit, socket.flush()).await {
+        Ok(flushed) => flushed.map_err(Ended::Write),
+        Err(_elapsed) => Err(Ended::WriteTimeout),
+    }
 }
 
 /// Sends records from the page cache. What is not there is brought there before, by a thread that
 /// may wait for the disk.
 async fn send_file(
-    socket: &mut WriteHalf<'_>,
+    socket: &mut Outgoing<'_>,
     slice: &FileSlice,
     broker: &Broker,
 ) -> Result<(), Ended> {
@@ -314,12 +329,21 @@ async fn warm_up(slice: &FileSlice, from: usize, broker: &Broker) -> Result<usiz
 
 /// Sends a part of a slice from the page cache; answers how much, or nothing where that cannot be done.
 async fn send_cached(
-    socket: &WriteHalf<'_>,
+    socket: &mut Outgoing<'_>,
     slice: &FileSlice,
     part: Range<usize>,
     limit: Duration,
 ) -> Result<Option<usize>, Ended> {
-    let stream: &TcpStream = socket.as_ref();
+    let stream: &TcpStream = match socket {
+        Outgoing::Plain(half) => (*half).as_ref(),
+        Outgoing::Tls(sealing) => {
+            let sending = sealing.send_part(slice, part.start, part.len());
+            return match timeout(limit, sending).await {
+                Ok(sent) => sent.map(Some).map_err(Ended::from),
+                Err(_elapsed) => Err(Ended::WriteTimeout),
+            };
+        }
+    };
     let by_kernel = || slice.send_part(stream.as_fd(), part.start, part.len());
     match timeout(limit, stream.async_io(Interest::WRITABLE, by_kernel)).await {
         // The file cannot have become shorter.
@@ -332,7 +356,7 @@ async fn send_cached(
 }
 
 async fn write_all(
-    socket: &mut WriteHalf<'_>,
+    socket: &mut Outgoing<'_>,
     pieces: &mut VecDeque<Bytes>,
     limit: Duration,
 ) -> Result<(), Ended> {

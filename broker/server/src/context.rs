@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use wire::TimestampMs;
 
 use crate::Config;
+use crate::buffers::Buffers;
 use crate::coordinator_task::Coordinator;
 use crate::purgatory::Purgatory;
 use crate::traffic::Traffic;
@@ -24,9 +25,8 @@ pub(crate) struct Broker {
     /// Fetches that wait for something to read.
     pub(crate) purgatory: Arc<Purgatory>,
     pub(crate) traffic: Arc<Traffic>,
-
-    /// The host and port that clients are told.
-    pub(crate) advertised: (StrBytes, i32),
+    /// Memory for records on their way to clients with TLS.
+    pub(crate) buffers: Buffers,
     /// Cancelled when the broker stops.
     pub(crate) stop: CancellationToken,
 }
@@ -52,6 +52,8 @@ pub(crate) struct Context {
     pub(crate) sasl: Sasl,
     /// Where the client is.
     pub(crate) peer: SocketAddr,
+    /// The host and port that clients of its listener are told.
+    pub(crate) advertised: (StrBytes, i32),
     /// What the client calls itself in the request at hand.
     pub(crate) client_id: Option<StrBytes>,
     /// Cancelled when the client has hung up or the broker stops: nobody waits any more.
@@ -59,12 +61,18 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(broker: Arc<Broker>, peer: SocketAddr, closed: CancellationToken) -> Self {
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        peer: SocketAddr,
+        advertised: (StrBytes, i32),
+        closed: CancellationToken,
+    ) -> Self {
         Self {
             broker,
             principal: Principal::Anonymous,
             sasl: Sasl::default(),
             peer,
+            advertised,
             client_id: None,
             closed,
         }

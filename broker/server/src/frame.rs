@@ -7,11 +7,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::StrBytes;
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::ReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Limits;
+use crate::transport::Incoming;
 
 /// The least and the most bytes that are read at first, and how many of each connection's are free.
 /// What is small comes from the allocator's own list of the thread.
@@ -75,7 +75,7 @@ pub(crate) struct Frame {
 /// Reads the frames of one connection.
 #[derive(Debug)]
 pub(crate) struct FrameReader<'a> {
-    socket: ReadHalf<'a>,
+    socket: Incoming<'a>,
     buffer: BytesMut,
     memory: RequestMemory,
     limits: Limits,
@@ -85,7 +85,7 @@ pub(crate) struct FrameReader<'a> {
 }
 
 impl<'a> FrameReader<'a> {
-    pub(crate) fn new(socket: ReadHalf<'a>, memory: RequestMemory, limits: Limits) -> Self {
+    pub(crate) fn new(socket: Incoming<'a>, memory: RequestMemory, limits: Limits) -> Self {
         Self { socket, buffer: BytesMut::new(), memory, limits, earned: 0, is_first: true }
     }
 
@@ -120,22 +120,16 @@ impl<'a> FrameReader<'a> {
     async fn wait_for_first_byte(&mut self, is_busy: impl Fn() -> bool) -> Result<bool, ReadError> {
         let limit = if self.is_first { self.limits.first_byte } else { self.limits.idle };
         loop {
-            match timeout(limit, self.socket.readable()).await {
-                Ok(ready) => ready?,
-                Err(_elapsed) if is_busy() => continue,
-                Err(_elapsed) => return Err(ReadError::Silent),
-            }
             // A client's next request is most likely as long as its last one.
-            let first = (2 * self.earned).clamp(LEAST_FIRST_READ_BYTES, FIRST_READ_BYTES);
-            self.buffer.reserve(first);
-            match self.socket.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Ok(false),
-                Ok(_) => return Ok(true),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+            let room = (2 * self.earned).clamp(LEAST_FIRST_READ_BYTES, FIRST_READ_BYTES);
+            match timeout(limit, self.socket.first(&mut self.buffer, room)).await {
+                Ok(Ok(read)) => return Ok(read > 0),
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => {
                     return Ok(false);
                 }
-                Err(error) => return Err(error.into()),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_elapsed) if is_busy() => {}
+                Err(_elapsed) => return Err(ReadError::Silent),
             }
         }
     }

@@ -9,11 +9,12 @@
 //! - `dispatch::APIS` is the only list of APIs. What is in it is complete.
 //! - A panic while one request is handled ends its connection and nothing else.
 //!
-//! Absent: TLS, quotas, replication; and rules: what a request means is decided in `storage`,
+//! Absent: quotas, replication; and rules: what a request means is decided in `storage`,
 //! `coordinator` and `security`.
 
 mod alter;
 mod broker;
+mod buffers;
 mod cluster;
 mod config;
 mod configs;
@@ -24,15 +25,19 @@ mod dispatch;
 mod fetch_response;
 mod frame;
 mod handlers;
+mod keystore;
+mod listener;
 mod purgatory;
 mod refusal;
 mod settle;
 mod tasks;
 mod topics;
 mod traffic;
+mod transport;
 
 pub use broker::{Broker, StartError};
-pub use config::{Config, Limits, ReplicationFactor, SeedTopic};
+pub use config::{Config, Limits, ReplicationFactor, SeedTopic, SslListener};
 pub use configs::in_milliseconds;
 pub use coordinator_task::LoadError;
+pub use keystore::{Keystore, KeystoreError};
 pub use traffic::{Traffic, TrafficStats};

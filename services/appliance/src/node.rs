@@ -127,6 +127,7 @@ fn broker_config(settings: &Settings, service_key: &str) -> server::Config {
     server::Config {
         kafka: broker.listeners,
         advertised: if advertised.is_empty() { None } else { Some(advertised.clone()) },
+        ssl: None,
         node_id: broker.node_id,
         auto_create_topics: broker.auto_create_topics_enable,
         num_partitions: broker.num_partitions,

@@ -30,7 +30,7 @@ fn handle(ctx: &mut Context, request: &Request) -> Result<Reply, Failure> {
             Some(StrBytes::from_static_str("this listener knows the brokers alone"));
         return request.reply(&response);
     }
-    let (host, port) = ctx.broker.advertised.clone();
+    let (host, port) = ctx.advertised.clone();
     response.brokers = vec![
         DescribeClusterBroker::default()
             .with_broker_id(BrokerId(ctx.broker.config.node_id))

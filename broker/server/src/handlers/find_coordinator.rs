@@ -50,7 +50,7 @@ fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
     };
     let coordinator = Coordinator::default().with_key(key).with_error_code(error.0);
     if error.is_none() {
-        let (host, port) = ctx.broker.advertised.clone();
+        let (host, port) = ctx.advertised.clone();
         let node_id = BrokerId(ctx.broker.config.node_id);
         coordinator.with_node_id(node_id).with_host(host).with_port(port)
     } else {

@@ -52,7 +52,7 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
             topic.topic_id = Uuid::nil();
         }
     }
-    let (host, port) = ctx.broker.advertised.clone();
+    let (host, port) = ctx.advertised.clone();
     let mut response = MetadataResponse::default()
         .with_brokers(vec![
             MetadataResponseBroker::default()

@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 /// A broker on a port of its own, with its data in a directory that goes with it.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) ssl_address: Option<SocketAddr>,
     broker: Option<Broker>,
     storage: Storage,
     runtime: Runtime,
@@ -60,12 +61,25 @@ impl Running {
             ..config
         };
         let broker = runtime.block_on(Broker::start(config, storage.clone())).unwrap();
-        let address = broker.local_addr();
-        Self { address, broker: Some(broker), storage, runtime, _free: free, _data: data }
+        let (address, ssl_address) = (broker.local_addr(), broker.ssl_addr());
+        Self {
+            address,
+            ssl_address,
+            broker: Some(broker),
+            storage,
+            runtime,
+            _free: free,
+            _data: data,
+        }
     }
 
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)
+    }
+
+    /// Ends the broker while its clients are still there.
+    pub(crate) fn stop(&mut self) {
+        self.runtime.block_on(self.broker.take().unwrap().shutdown());
     }
 }
 
@@ -91,8 +105,8 @@ impl Drop for Running {
 }
 
 /// A client that asks one thing at a time and looks at every byte of the answer.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     correlation_id: i32,
 }
 
@@ -101,6 +115,12 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn over(stream: S) -> Self {
         Self { stream, correlation_id: 0 }
     }
 

@@ -13,4 +13,5 @@ mod every_version;
 mod hostile;
 mod produce_fetch;
 mod requests;
+mod tls;
 mod topics;

@@ -1,0 +1,114 @@
+//! What clients of a TLS listener are shown: a private key and the chain of its certificates.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+use tokio_rustls::TlsAcceptor;
+
+/// By this a key that has a password is known.
+const ENCRYPTED: &[u8] = b"ENCRYPTED PRIVATE KEY";
+
+/// A private key and the certificates from the server's own to its authority's, checked.
+#[derive(Clone)]
+pub struct Keystore(Arc<ServerConfig>);
+
+/// Why a text is no keystore.
+#[derive(Debug, thiserror::Error)]
+pub enum KeystoreError {
+    /// A section is broken.
+    #[error("it is not valid PEM ({0})")]
+    Pem(PemError),
+    /// No section is a certificate.
+    #[error("it holds no certificate")]
+    NoCertificate,
+    /// No section is a private key.
+    #[error("it holds no private key")]
+    NoKey,
+    /// The only private key is one with a password.
+    #[error("its private key has a password")]
+    Encrypted,
+    /// Key and certificates do not make a server.
+    #[error("its key and certificates cannot be used ({0})")]
+    Unfit(rustls::Error),
+}
+
+impl Keystore {
+    /// Reads Kafka's keystore of the type `PEM`: one private key, and the certificate chain, the
+    /// server's own first.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, KeystoreError> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let chain = chain.map_err(KeystoreError::Pem)?;
+        if chain.is_empty() {
+            return Err(KeystoreError::NoCertificate);
+        }
+        let is_encrypted = || pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED);
+        let key = match PrivateKeyDer::from_pem_slice(pem) {
+            Ok(key) => key,
+            Err(PemError::NoItemsFound) if is_encrypted() => return Err(KeystoreError::Encrypted),
+            Err(PemError::NoItemsFound) => return Err(KeystoreError::NoKey),
+            Err(error) => return Err(KeystoreError::Pem(error)),
+        };
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
+            .map_err(KeystoreError::Unfit)?;
+        Ok(Self(Arc::new(config)))
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        Arc::clone(&self.0).into()
+    }
+}
+
+/// The same one, not one with the same content.
+impl PartialEq for Keystore {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// Without the key.
+impl fmt::Debug for Keystore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keystore")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Keystore, KeystoreError};
+
+    const WHOLE: &str = include_str!("../../../tests/tls/keystore.pem");
+    const CA: &str = include_str!("../../../tests/tls/ca.pem");
+
+    fn refusal(pem: &str) -> String {
+        Keystore::from_pem(pem.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_key_and_its_certificate_make_a_keystore_in_either_order() {
+        let at = WHOLE.find("-----BEGIN CERTIFICATE").unwrap();
+        let (key, certificate) = WHOLE.split_at(at);
+        Keystore::from_pem(WHOLE.as_bytes()).unwrap();
+        Keystore::from_pem([certificate, key].concat().as_bytes()).unwrap();
+        assert_eq!(refusal(key), "it holds no certificate");
+        assert_eq!(refusal(certificate), "it holds no private key");
+        let locked = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        assert_eq!(refusal(&(certificate.to_owned() + &locked)), "its private key has a password");
+        assert_eq!(refusal("no PEM at all"), "it holds no certificate");
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let key = WHOLE.split("-----BEGIN CERTIFICATE").next().unwrap();
+        let error = Keystore::from_pem((key.to_owned() + CA).as_bytes()).unwrap_err();
+        assert!(matches!(error, KeystoreError::Unfit(_)), "{error}");
+        let torn = WHOLE.replace("-----END CERTIFICATE-----", "");
+        assert!(refusal(&torn).starts_with("it is not valid PEM ("), "{}", refusal(&torn));
+    }
+}

@@ -1,0 +1,166 @@
+//! The doors that clients come in by, each with the address that they are told.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kafka_protocol::protocol::StrBytes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::broker::StartError;
+use crate::transport::Transport;
+use crate::{Config, Keystore};
+
+/// A stranger can have a handshake fail as often as they like: one within this time is a warning.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// A bound socket.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    door: Arc<Door>,
+}
+
+/// What the connections of one listener share.
+pub(crate) struct Door {
+    /// The host and port that clients are told.
+    pub(crate) advertised: (StrBytes, i32),
+    tls: Option<TlsAcceptor>,
+    warned: Mutex<Option<Instant>>,
+}
+
+/// All listeners of a broker, at most one of a kind.
+pub(crate) struct Listeners {
+    pub(crate) plaintext: Listener,
+    pub(crate) ssl: Option<Listener>,
+}
+
+/// A connection before anything was said on it.
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) door: Arc<Door>,
+}
+
+/// Why there is no TLS with a client.
+#[derive(Debug, thiserror::Error)]
+enum HandshakeError {
+    #[error("the client does not speak TLS")]
+    NotTls,
+    #[error("the TLS handshake took too long")]
+    Slow,
+    #[error("the client hung up in the TLS handshake")]
+    Torn,
+    #[error("the TLS handshake failed: {0}")]
+    Failed(io::Error),
+}
+
+impl Listeners {
+    /// Binds what the configuration names.
+    pub(crate) async fn bind(config: &Config) -> Result<Self, StartError> {
+        let plaintext = Listener::bind(config.kafka, config.advertised.as_ref(), None).await?;
+        let ssl = match &config.ssl {
+            Some(ssl) => {
+                let keystore = Some(&ssl.keystore);
+                Some(Listener::bind(ssl.address, ssl.advertised.as_ref(), keystore).await?)
+            }
+            None => None,
+        };
+        Ok(Self { plaintext, ssl })
+    }
+
+    /// The next connection at any of them.
+    pub(crate) async fn accept(&self) -> io::Result<Accepted> {
+        match &self.ssl {
+            Some(ssl) => tokio::select! {
+                accepted = self.plaintext.accept() => accepted,
+                accepted = ssl.accept() => accepted,
+            },
+            None => self.plaintext.accept().await,
+        }
+    }
+}
+
+impl Listener {
+    async fn bind(
+        address: SocketAddr,
+        advertised: Option<&String>,
+        keystore: Option<&Keystore>,
+    ) -> Result<Self, StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        let text = advertised.cloned().unwrap_or_else(|| address.to_string());
+        let Some(advertised) = host_and_port(&text) else {
+            return Err(StartError::Advertised(text));
+        };
+        let tls = keystore.map(Keystore::acceptor);
+        let door = Arc::new(Door { advertised, tls, warned: Mutex::default() });
+        Ok(Self { socket, address, door })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        let (stream, peer) = self.socket.accept().await?;
+        Ok(Accepted { stream, peer, door: Arc::clone(&self.door) })
+    }
+}
+
+impl Accepted {
+    /// What requests may be read from: at once, or after a handshake of at most `limit`.
+    pub(crate) async fn open(self, limit: Duration) -> Option<Transport> {
+        let Self { stream, peer, door } = self;
+        let Some(tls) = &door.tls else { return Some(Transport::Plain(stream)) };
+        let why = match timeout(limit, tls.accept(stream)).await {
+            Ok(Ok(stream)) => return Some(Transport::tls(stream)),
+            Ok(Err(error)) => HandshakeError::from(error),
+            Err(_elapsed) => HandshakeError::Slow,
+        };
+        if !matches!(why, HandshakeError::Torn) && door.may_warn() {
+            tracing::warn!(%peer, %why, "connection closed");
+        } else {
+            tracing::debug!(%peer, %why, "connection closed");
+        }
+        None
+    }
+}
+
+impl Door {
+    fn may_warn(&self) -> bool {
+        let now = Instant::now();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = warned.is_none_or(|last| now.duration_since(last) >= WARN_EVERY);
+        if may {
+            *warned = Some(now);
+        }
+        may
+    }
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match (tls, error.kind()) {
+            (Some(rustls::Error::InvalidMessage(_)), _) => Self::NotTls,
+            (_, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => Self::Torn,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// An address that clients can connect to.
+fn host_and_port(text: &str) -> Option<(StrBytes, i32)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_wildcard = host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+    (!host.is_empty() && !is_wildcard)
+        .then(|| (StrBytes::from_string(host.to_owned()), i32::from(port)))
+}
