@@ -46,9 +46,18 @@ const SEGMENT_BYTES_LEAST: i64 = 1024 * 1024;
 
 /// The rules that one value alone, or one beside another, must keep.
 pub(crate) fn check(settings: &Settings) -> Result<(), ConfigError> {
-    listener("broker.listeners", settings.broker.listeners)?;
-    listener("http.listen", settings.http.listen)?;
     let broker = &settings.broker;
+    for address in broker.listeners.addresses() {
+        listener("broker.listeners", address, "Ottla asks Kafka clients for no password yet")?;
+    }
+    listener("http.listen", settings.http.listen, "Ottla's HTTP has no TLS yet")?;
+    if broker.advertised_listeners.ssl.is_some() && broker.listeners.ssl.is_none() {
+        return refused(
+            "broker.advertised.listeners",
+            String::from(broker.advertised_listeners.clone()),
+            "broker.listeners has no SSL listener, so add one or take SSL:// out here",
+        );
+    }
     let positive = [
         ("broker.num.partitions", i64::from(broker.num_partitions)),
         ("broker.max.connections", i64::from(broker.max_connections)),
@@ -134,16 +143,15 @@ fn times_and_sizes(broker: &Broker) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn listener(key: &'static str, address: SocketAddr) -> Result<(), ConfigError> {
+fn listener(key: &'static str, address: SocketAddr, why: &str) -> Result<(), ConfigError> {
     if address.ip().is_loopback() {
         return Ok(());
     }
-    refused(
-        key,
-        address,
-        "Ottla has no TLS yet and listens on loopback only, so write an address such as 127.0.0.1 \
-         and put a proxy or a tunnel in front of it",
-    )
+    let advice = format!(
+        "{why} and listens on loopback only, so write an address such as 127.0.0.1 and put a proxy \
+         or a tunnel in front of it"
+    );
+    refused(key, address, &advice)
 }
 
 /// The URL itself is a secret and is not repeated in the refusal.

@@ -10,12 +10,15 @@
 //! Absent on purpose: reloading while running, and settings per topic (those are Kafka's topic configs).
 
 mod check;
+mod keystore;
 mod leaves;
+mod listeners;
 mod load;
 mod settings;
 mod show;
 
 pub use check::{ConfigError, Origin};
+pub use listeners::{AdvertisedListeners, Listeners, ListenersError};
 pub use load::{Flags, Sources, load};
 pub use settings::{
     Auth, Broker, Http, Log, LogFormat, Mail, Notification, Registration, ReplicationFactor,

@@ -5,7 +5,9 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::check::{ConfigError, Origin, check, mail_url};
+use crate::keystore;
 use crate::leaves::{Leaves, environment_name, fill, flatten, nearest};
+use crate::listeners::Listeners;
 use crate::settings::Settings;
 
 /// Everything that is looked at, in the order of its weight.
@@ -13,7 +15,8 @@ use crate::settings::Settings;
 pub struct Sources {
     /// Read only when it is given: no file is looked for by itself.
     pub file: Option<PathBuf>,
-    /// The process's environment; names that do not begin with `OTTLA__` are passed over, but for `KAFKA_BROKERS`.
+    /// The process's environment; names that do not begin with `OTTLA__` are passed over, but
+    /// for `KAFKA_BROKERS`, and `CREDENTIALS_DIRECTORY`, by which systemd says where a service's secrets are.
     pub environment: Vec<(String, String)>,
     pub flags: Flags,
 }
@@ -22,7 +25,7 @@ pub struct Sources {
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     pub data_dir: Option<PathBuf>,
-    pub kafka: Option<SocketAddr>,
+    pub kafka: Option<Listeners>,
     pub http: Option<SocketAddr>,
     /// `--brokers` of a worker, the same as `KAFKA_BROKERS`.
     pub brokers: Option<String>,
@@ -45,6 +48,10 @@ pub fn load(sources: &Sources) -> Result<Settings, ConfigError> {
     let mut settings = merge.settings;
     settings.mail.url = secret(&settings.mail.url, &settings.mail.url_file)?;
     check(&settings)?;
+    let mut environment = sources.environment.iter();
+    let credentials = environment.find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
+    let credentials = credentials.map(|(_, path)| Path::new(path));
+    settings.broker.ssl_keystore = keystore::read(&settings, credentials)?;
     Ok(settings)
 }
 
@@ -119,7 +126,7 @@ impl Merge {
             |address: Option<SocketAddr>| address.map(|address| Value::String(address.to_string()));
         let values = [
             ("data_dir", "--data-dir", path(&flags.data_dir)),
-            ("broker.listeners", "--kafka", address(flags.kafka)),
+            ("broker.listeners", "--kafka", flags.kafka.clone().map(|it| Value::String(it.into()))),
             ("http.listen", "--http", address(flags.http)),
             ("services.brokers", "--brokers", text(&flags.brokers)),
             ("services.auth.url", "--auth-url", text(&flags.auth_url)),

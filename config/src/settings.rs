@@ -3,6 +3,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use server::Keystore;
+
+use crate::listeners::{AdvertisedListeners, Listeners};
 
 /// Every setting. What each key means stands in `config/ottla.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,9 +26,14 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Broker {
-    pub listeners: SocketAddr,
+    pub listeners: Listeners,
     #[serde(rename = "advertised.listeners")]
-    pub advertised_listeners: String,
+    pub advertised_listeners: AdvertisedListeners,
+    #[serde(rename = "ssl.keystore.location")]
+    pub ssl_keystore_location: PathBuf,
+    /// What lies there, if there is an SSL listener.
+    #[serde(skip)]
+    pub ssl_keystore: Option<Keystore>,
     #[serde(rename = "node.id")]
     pub node_id: i32,
     #[serde(rename = "auto.create.topics.enable")]
@@ -236,8 +244,10 @@ impl Default for Settings {
 impl Default for Broker {
     fn default() -> Self {
         Self {
-            listeners: loopback(9092),
-            advertised_listeners: String::new(),
+            listeners: Listeners { plaintext: loopback(9092), ssl: None },
+            advertised_listeners: AdvertisedListeners::default(),
+            ssl_keystore_location: PathBuf::new(),
+            ssl_keystore: None,
             node_id: 1,
             auto_create_topics_enable: true,
             num_partitions: 1,

@@ -22,6 +22,8 @@ const EXPECTED: &[&str] = &[];
 pub(crate) struct Appliance {
     pub(crate) kafka: u16,
     pub(crate) http: u16,
+    /// The port of the listener with TLS, if there is one.
+    ssl: Option<u16>,
     pub(crate) client: Client,
     directory: TempDir,
     environment: Vec<(String, String)>,
@@ -62,6 +64,12 @@ impl Setup {
         self
     }
 
+    /// A listener with TLS on this port.
+    pub(crate) fn ssl(mut self, port: u16) -> Self {
+        self.appliance.ssl = Some(port);
+        self
+    }
+
     pub(crate) async fn start(mut self) -> Appliance {
         self.appliance.launch();
         self.appliance.wait_ready().await;
@@ -79,6 +87,7 @@ impl Appliance {
         let appliance = Self {
             kafka: free_port(),
             http: free_port(),
+            ssl: None,
             client: Client::builder().timeout(DEADLINE).build().unwrap(),
             directory: TempDir::new().unwrap(),
             environment: Vec::new(),
@@ -105,12 +114,13 @@ impl Appliance {
     pub(crate) fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let log = OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
+        let ssl = self.ssl.map(|port| format!(",SSL://127.0.0.1:{port}")).unwrap_or_default();
         let mut command = program();
         command
             .arg("serve")
             .arg("--data-dir")
             .arg(self.data_dir())
-            .args(["--kafka", &self.brokers()])
+            .args(["--kafka", &(self.brokers() + &ssl)])
             .args(["--http", &format!("127.0.0.1:{}", self.http)])
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

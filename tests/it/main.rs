@@ -17,4 +17,5 @@ mod mail;
 mod program;
 mod standby;
 mod tidy;
+mod tls;
 mod world;

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::{DEFAULT_FILE, show};
@@ -104,9 +105,14 @@ fn a_listener_beyond_loopback_is_refused() {
     let error =
         with_environment("OTTLA__BROKER__LISTENERS", "0.0.0.0:9092").unwrap_err().to_string();
     assert!(
-        error.starts_with("`broker.listeners` is 0.0.0.0:9092; Ottla has no TLS yet"),
+        error.starts_with("`broker.listeners` is 0.0.0.0:9092; Ottla asks Kafka clients for no"),
         "{error}"
     );
+    let list = "PLAINTEXT://127.0.0.1:9092,SSL://192.0.2.1:9093";
+    let error = with_environment("OTTLA__BROKER__LISTENERS", list).unwrap_err().to_string();
+    assert!(error.starts_with("`broker.listeners` is 192.0.2.1:9093; "), "{error}");
+    let error = with_environment("OTTLA__HTTP__LISTEN", "0.0.0.0:80").unwrap_err().to_string();
+    assert!(error.starts_with("`http.listen` is 0.0.0.0:80; Ottla's HTTP has no TLS"), "{error}");
     assert!(with_environment("OTTLA__BROKER__LISTENERS", "[::1]:9092").is_ok());
 }
 
@@ -171,4 +177,95 @@ fn a_secret_may_come_from_a_file_and_is_never_shown() {
 #[test]
 fn what_is_shown_can_be_read_again() {
     assert_eq!(with_file(&show(&Settings::default())).unwrap(), Settings::default());
+}
+
+const KEYSTORE: &str = include_str!("../../../tests/tls/keystore.pem");
+const BOTH: &str = "PLAINTEXT://127.0.0.1:9092,SSL://127.0.0.1:9093";
+
+/// A file of this mode in a directory of its own.
+fn secret_file(text: &str, mode: u32) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keystore.pem");
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (directory, path)
+}
+
+fn with_keystore(path: &str, more: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let variables =
+        [("OTTLA__BROKER__LISTENERS", BOTH), ("OTTLA__BROKER__SSL_KEYSTORE_LOCATION", path)];
+    let environment = variables.iter().chain(more);
+    let environment = environment.map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    load(&Sources { environment: environment.collect(), ..Sources::default() })
+}
+
+#[test]
+fn listeners_are_one_address_or_kafkas_list_of_them() {
+    let listeners = |text| with_environment("OTTLA__BROKER__LISTENERS", text);
+    let plaintext = Listeners { plaintext: "127.0.0.1:7".parse().unwrap(), ssl: None };
+    for text in ["127.0.0.1:7", "PLAINTEXT://127.0.0.1:7", " PLAINTEXT://127.0.0.1:7 ,"] {
+        assert_eq!(listeners(text).unwrap().broker.listeners, plaintext, "{text}");
+    }
+    for (text, why) in [
+        ("SSL://127.0.0.1:9093", "there is no PLAINTEXT among them"),
+        ("SASL_SSL://127.0.0.1:9093", "`SASL_SSL` is not a protocol that Ottla has"),
+        ("127.0.0.1:1,PLAINTEXT://127.0.0.1:2", "PLAINTEXT is there twice"),
+        ("PLAINTEXT://localhost:1", "`localhost:1` is not an address and port"),
+        ("", "there is no PLAINTEXT among them"),
+    ] {
+        let error = listeners(text).unwrap_err().to_string();
+        assert!(error.contains(why), "{text}: {error}");
+    }
+
+    let advertised = |text| with_environment("OTTLA__BROKER__ADVERTISED_LISTENERS", text);
+    let settings = advertised("kafka:9092").unwrap();
+    assert_eq!(settings.broker.advertised_listeners.plaintext.as_deref(), Some("kafka:9092"));
+    let error = advertised("SSL://kafka:9093").unwrap_err().to_string();
+    assert!(
+        error
+            .starts_with("`broker.advertised.listeners` is SSL://kafka:9093; broker.listeners has"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_ssl_listener_has_a_keystore_that_nobody_else_may_read() {
+    let (directory, path) = secret_file(KEYSTORE, 0o600);
+    let settings = with_keystore(&path, &[]).unwrap();
+    assert!(settings.broker.ssl_keystore.is_some());
+    assert!(!show(&settings).contains("PRIVATE"), "{}", show(&settings));
+
+    let (readable_directory, readable) = secret_file(KEYSTORE, 0o640);
+    let error = with_keystore(&readable, &[]).unwrap_err().to_string();
+    assert!(error.contains("(mode 0640), so run chmod 600 /"), "{error}");
+    // systemd gives its credentials to one user by an ACL, which shows as the group's mode.
+    let credentials = ("CREDENTIALS_DIRECTORY", readable_directory.path().to_str().unwrap());
+    assert!(with_keystore(&readable, &[credentials]).unwrap().broker.ssl_keystore.is_some());
+
+    let error = with_keystore("", &[]).unwrap_err().to_string();
+    assert!(error.starts_with("`broker.ssl.keystore.location` is empty; "), "{error}");
+    let missing = directory.path().join("missing");
+    let error = with_keystore(missing.to_str().unwrap(), &[]).unwrap_err().to_string();
+    assert!(error.contains("it cannot be read (No such file"), "{error}");
+
+    // Who uses another cluster starts no listener and needs no keystore.
+    assert!(with_keystore("", &[("KAFKA_BROKERS", "kafka:9092")]).is_ok());
+}
+
+#[test]
+fn a_keystore_without_key_or_certificate_is_refused() {
+    let (key, certificate) = KEYSTORE.split_at(KEYSTORE.find("-----BEGIN CERTIFICATE").unwrap());
+    let locked = KEYSTORE.replace(" PRIVATE KEY", " ENCRYPTED PRIVATE KEY");
+    for (text, why) in [
+        (key, "it holds no certificate, so put into this one file"),
+        (certificate, "it holds no private key, so put into this one file"),
+        ("not PEM", "it holds no certificate, so put"),
+        (&locked, "its private key has a password, so write it without one"),
+    ] {
+        let (_directory, path) = secret_file(text, 0o600);
+        let error = with_keystore(&path, &[]).unwrap_err().to_string();
+        assert!(error.starts_with("`broker.ssl.keystore.location` is /"), "{error}");
+        assert!(error.contains(why), "{error}");
+    }
 }

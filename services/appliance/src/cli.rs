@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use config::Listeners;
 
 /// A Kafka broker and the services of a team's tasks, in one process.
 #[derive(Debug, Parser)]
@@ -48,9 +49,9 @@ pub(crate) struct Serve {
     /// Where everything is stored [default: ./ottla-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where Kafka clients connect [default: 127.0.0.1:9092]
+    /// Where Kafka clients connect, one address or a list as in Kafka [default: 127.0.0.1:9092]
     #[arg(long, value_name = "ADDR")]
-    pub kafka: Option<SocketAddr>,
+    pub kafka: Option<Listeners>,
     /// Where HTTP is served [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,

@@ -113,7 +113,7 @@ fn of_data(data: &Data) -> Result<Settings, Failure> {
 fn settings(command: &Serve) -> Result<Settings, Failure> {
     let flags = Flags {
         data_dir: command.data_dir.clone(),
-        kafka: command.kafka,
+        kafka: command.kafka.clone(),
         http: command.http,
         ..Flags::default()
     };

@@ -69,6 +69,11 @@ impl Node {
         self.broker.local_addr()
     }
 
+    /// Where clients connect that speak TLS.
+    pub(crate) fn ssl_address(&self) -> Option<SocketAddr> {
+        self.broker.ssl_addr()
+    }
+
     /// What the broker stores in.
     pub(crate) fn storage(&self) -> Storage {
         self.storage.clone()
@@ -123,11 +128,16 @@ fn wish(variable: &str) -> Option<u64> {
 fn broker_config(settings: &Settings, service_key: &str) -> server::Config {
     let broker = &settings.broker;
     let advertised = &broker.advertised_listeners;
+    let ssl = broker.listeners.ssl.zip(broker.ssl_keystore.clone());
     let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
     server::Config {
-        kafka: broker.listeners,
-        advertised: if advertised.is_empty() { None } else { Some(advertised.clone()) },
-        ssl: None,
+        kafka: broker.listeners.plaintext,
+        advertised: advertised.plaintext.clone(),
+        ssl: ssl.map(|(address, keystore)| server::SslListener {
+            address,
+            advertised: advertised.ssl.clone(),
+            keystore,
+        }),
         node_id: broker.node_id,
         auto_create_topics: broker.auto_create_topics_enable,
         num_partitions: broker.num_partitions,
@@ -195,7 +205,7 @@ fn not_started(error: &StartError) -> Failure {
             taken(*address, "broker.listeners", "--kafka", source)
         }
         StartError::Advertised(text) => Failure::Refused(format!(
-            "`broker.advertised.listeners` is \"{text}\", which is not host:port as a client could connect to; correct it"
+            "`broker.advertised.listeners` has \"{text}\", which is not host:port as a client could connect to; correct it"
         )),
         StartError::Seed { .. } => Failure::Failed(format!("the broker did not start: {error}")),
         StartError::Coordinator(cause) => Failure::Failed(format!(

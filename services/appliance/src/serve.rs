@@ -276,7 +276,11 @@ fn introduction(settings: &Settings, node: Option<&Node>) -> String {
         settings.data_dir.display()
     );
     let kafka = match node {
-        Some(node) => format!("\nKafka clients connect to {}.", node.address()),
+        Some(node) => {
+            let ssl = node.ssl_address();
+            let ssl = ssl.map(|ssl| format!(", with TLS to {ssl}")).unwrap_or_default();
+            format!("\nKafka clients connect to {}{ssl}.", node.address())
+        }
         None => format!(
             "\nThe services use the Kafka cluster at {}; no broker runs here.",
             settings.services.brokers
