@@ -43,10 +43,9 @@ pub fn failures(
     failed.into_inner().unwrap()
 }
 
-/// Lives in so many worlds, or as many as `OTTLA_SEEDS` says, from that of `OTTLA_FIRST_SEED` on, or in the one
-/// that `OTTLA_SEED` names:
-/// each has to hold, and in all of them together everything `expected` to come about. `test` is how
-/// cargo is told to run one of them again.
+/// Lives in so many worlds, or as many as `OTTLA_SEEDS` says, from that of `OTTLA_FIRST_SEED` on,
+/// or in the one that `OTTLA_SEED` names: each has to hold, and in all of them together everything
+/// `expected` to come about. `test` is how cargo is told to run one of them again.
 pub fn all_hold(
     test: &str,
     worlds: u64,
