@@ -254,23 +254,38 @@ fn producers(turn: &mut Turn<'_>) -> io::Result<()> {
 /// Batches encoded beforehand, many in flight.
 fn raw(turn: &mut Turn<'_>) -> io::Result<()> {
     for kib in [1, 16, 256] {
-        turn.with_topic("bench-raw", PARTITIONS, |turn| {
-            let until = Until::Elapsed(turn.limit());
-            let load = saturating("bench-raw", PARTITIONS, kib << 10, until);
-            let (produced, used) = turn.used(|| produce::run(&turn.peer.brokers, &load))?;
-            let moved = Throughput {
-                megabytes: report::megabytes(produced.bytes),
-                seconds: produced.took.as_secs_f64(),
-            };
-            turn.throughput(&format!("raw produce, {kib} KiB batches"), moved, used)
-        })?;
+        saturated(turn, &format!("raw produce, {kib} KiB batches"), kib, CONNECTIONS)?;
+    }
+    for connections in [1, 64, 512] {
+        let name = format!("raw produce, 16 KiB batches, {connections} producers");
+        saturated(turn, &name, 16, connections)?;
     }
     Ok(())
 }
 
+fn saturated(turn: &mut Turn<'_>, name: &str, kib: usize, connections: usize) -> io::Result<()> {
+    turn.with_topic("bench-raw", PARTITIONS, |turn| {
+        let until = Until::Elapsed(turn.limit());
+        let load = saturating("bench-raw", PARTITIONS, kib << 10, connections, until);
+        let (produced, used) = turn.used(|| produce::run(&turn.peer.brokers, &load))?;
+        let moved = Throughput {
+            megabytes: report::megabytes(produced.bytes),
+            seconds: produced.took.as_secs_f64(),
+        };
+        turn.throughput(name, moved, used)
+    })
+}
+
 /// Records of 1 KiB, in requests with a batch for each of up to 16 partitions.
-fn saturating(topic: &str, partitions: i32, batch_bytes: usize, until: Until) -> produce::Load<'_> {
-    let partitions_per_request = 16.min((1 << 20) / batch_bytes).max(1);
+fn saturating(
+    topic: &str,
+    partitions: i32,
+    batch_bytes: usize,
+    connections: usize,
+    until: Until,
+) -> produce::Load<'_> {
+    let share = IN_FLIGHT_BYTES / connections;
+    let partitions_per_request = 16.min(share.min(1 << 20) / batch_bytes).max(1);
     let request_bytes = batch_bytes * partitions_per_request;
     // A batch of 1 KiB holds one record, whose frame comes on top.
     let record_bytes = if batch_bytes <= RECORD_BYTES { 950 } else { RECORD_BYTES };
@@ -279,8 +294,8 @@ fn saturating(topic: &str, partitions: i32, batch_bytes: usize, until: Until) ->
         partitions,
         batches: Batches { record_bytes, batch_bytes, acks: -1 },
         partitions_per_request,
-        connections: CONNECTIONS,
-        in_flight: (IN_FLIGHT_BYTES / CONNECTIONS / request_bytes).clamp(1, 64),
+        connections,
+        in_flight: (share / request_bytes).clamp(1, 64),
         pause: Duration::ZERO,
         until,
     }

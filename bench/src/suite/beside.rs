@@ -76,7 +76,8 @@ fn cold_reader(turn: &mut Turn<'_>) -> io::Result<()> {
     turn.with_topic(OTHER_TOPIC, PARTITIONS, |turn| {
         let bytes = (turn.limit() + 2 * HEAD_START).as_secs() * OLD_BYTES_PER_SECOND;
         let until = Until::Sent(bytes.min(OLD_BYTES_MAX));
-        produce::run(&turn.peer.brokers, &saturating(OTHER_TOPIC, PARTITIONS, 16 << 10, until))?;
+        let old = saturating(OTHER_TOPIC, PARTITIONS, 16 << 10, CONNECTIONS, until);
+        produce::run(&turn.peer.brokers, &old)?;
         turn.peer.evict()?;
         let all: Vec<i32> = (0..PARTITIONS).collect();
         let limit = turn.limit() + 2 * HEAD_START;

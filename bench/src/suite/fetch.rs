@@ -28,7 +28,7 @@ pub(super) fn run(turn: &mut Turn<'_>) -> io::Result<()> {
 fn batches_of(turn: &mut Turn<'_>, kib: usize) -> io::Result<()> {
     let all: Vec<i32> = (0..PARTITIONS).collect();
     let bytes = (BYTES_PER_KIB * u64::try_from(kib).map_err(io::Error::other)?).min(BYTES_MAX);
-    let load = saturating("bench-fetch", PARTITIONS, kib << 10, Until::Sent(bytes));
+    let load = saturating("bench-fetch", PARTITIONS, kib << 10, CONNECTIONS, Until::Sent(bytes));
     produce::run(&turn.peer.brokers, &load)?;
     let limit = turn.limit();
     let everything =

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Turn, saturating};
+use super::{CONNECTIONS, Turn, saturating};
 use crate::{
     peer::Ending,
     process,
@@ -35,6 +35,6 @@ pub(super) fn run(turn: &mut Turn<'_>) -> io::Result<()> {
 }
 
 fn write(turn: &Turn<'_>, bytes: u64) -> io::Result<()> {
-    let load = saturating("bench-start", PARTITIONS, BATCH_BYTES, Until::Sent(bytes));
+    let load = saturating("bench-start", PARTITIONS, BATCH_BYTES, CONNECTIONS, Until::Sent(bytes));
     produce::run(&turn.peer.brokers, &load).map(drop)
 }
