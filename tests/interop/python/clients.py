@@ -39,7 +39,7 @@ def create(topic, partitions=3, config=None):
 
 
 def consumer(group, **more):
-    # S1's settings.
+    # The seed's settings.
     return Consumer({
         "bootstrap.servers": brokers,
         "group.id": group,
