@@ -21,8 +21,8 @@ pub struct Keystore(Arc<ServerConfig>);
 #[derive(Debug, thiserror::Error)]
 pub enum KeystoreError {
     /// A section is broken.
-    #[error("it is not valid PEM ({0})")]
-    Pem(PemError),
+    #[error("it is not valid PEM: {0}")]
+    Pem(PemFault),
     /// No section is a certificate.
     #[error("it holds no certificate")]
     NoCertificate,
@@ -37,12 +37,40 @@ pub enum KeystoreError {
     Unfit(rustls::Error),
 }
 
+/// What is wrong with a section, without a word of what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PemFault {
+    /// It has no end.
+    #[error("a section has no END line")]
+    NoEnd,
+    /// Its first line is none.
+    #[error("a BEGIN line does not end with five dashes")]
+    BadBegin,
+    /// What is in it is not base64.
+    #[error("a section is not base64")]
+    NotBase64,
+    /// Something else.
+    #[error("it cannot be read")]
+    Unreadable,
+}
+
+impl From<PemError> for PemFault {
+    fn from(error: PemError) -> Self {
+        match error {
+            PemError::MissingSectionEnd { .. } => Self::NoEnd,
+            PemError::IllegalSectionStart { .. } => Self::BadBegin,
+            PemError::Base64Decode(_) => Self::NotBase64,
+            _ => Self::Unreadable,
+        }
+    }
+}
+
 impl Keystore {
     /// Reads Kafka's keystore of the type `PEM`: one private key, and the certificate chain, the
     /// server's own first.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeystoreError> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let chain = chain.map_err(KeystoreError::Pem)?;
+        let chain = chain.map_err(|error| KeystoreError::Pem(error.into()))?;
         if chain.is_empty() {
             return Err(KeystoreError::NoCertificate);
         }
@@ -51,7 +79,7 @@ impl Keystore {
             Ok(key) => key,
             Err(PemError::NoItemsFound) if is_encrypted() => return Err(KeystoreError::Encrypted),
             Err(PemError::NoItemsFound) => return Err(KeystoreError::NoKey),
-            Err(error) => return Err(KeystoreError::Pem(error)),
+            Err(error) => return Err(KeystoreError::Pem(error.into())),
         };
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
@@ -109,6 +137,20 @@ mod tests {
         let error = Keystore::from_pem((key.to_owned() + CA).as_bytes()).unwrap_err();
         assert!(matches!(error, KeystoreError::Unfit(_)), "{error}");
         let torn = WHOLE.replace("-----END CERTIFICATE-----", "");
-        assert!(refusal(&torn).starts_with("it is not valid PEM ("), "{}", refusal(&torn));
+        assert_eq!(refusal(&torn), "it is not valid PEM: a section has no END line");
+    }
+
+    #[test]
+    fn a_refusal_says_nothing_of_what_is_in_the_file() {
+        let in_one_line = WHOLE.trim().replace('\n', " ");
+        let with_escapes = WHOLE.replace('\n', "\\n");
+        let unreadable = WHOLE.replace("\n-----END PRIVATE", "%\n-----END PRIVATE");
+        for (pem, why) in [
+            (in_one_line, "a section has no END line"),
+            (with_escapes, "a BEGIN line does not end with five dashes"),
+            (unreadable, "a section is not base64"),
+        ] {
+            assert_eq!(refusal(&pem), format!("it is not valid PEM: {why}"));
+        }
     }
 }
