@@ -1,6 +1,7 @@
 //! Tells systemd that the process is alive, after asking it: HTTP and the broker answer over their sockets, and the
 //! storage has done what it was given. A disk that hangs stops the storage, and then systemd starts the process again.
 
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -41,11 +42,21 @@ pub(crate) async fn run(
 async fn probe(http: SocketAddr, broker: Option<&(SocketAddr, Storage)>) -> std::io::Result<()> {
     ask(http, b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
     let Some((kafka, storage)) = broker else { return Ok(()) };
-    ask(*kafka, API_VERSIONS).await?;
+    ask_broker(*kafka).await?;
     let (tell, told) = oneshot::channel();
     // Nobody waits any more once the probe has timed out.
     storage.probe(Box::new(move |()| tell.send(()).unwrap_or_default()));
     told.await.map_err(std::io::Error::other)
+}
+
+/// A broker that has no room for another connection is alive all the same: it hangs up at once.
+async fn ask_broker(address: SocketAddr) -> std::io::Result<()> {
+    match ask(address, API_VERSIONS).await {
+        Err(error) if matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => {
+            Ok(())
+        }
+        asked => asked,
+    }
 }
 
 /// Any first four bytes are an answer.
@@ -69,6 +80,16 @@ mod tests {
             tokio::time::timeout(Duration::from_millis(200), ask(address, API_VERSIONS)).await;
         assert!(asked.is_err());
         drop(silent);
-        assert!(ask(address, API_VERSIONS).await.is_err());
+        assert!(ask_broker(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_has_no_room_is_alive() {
+        let full = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = full.local_addr().unwrap();
+        let (asked, hung_up) =
+            tokio::join!(ask_broker(address), async { full.accept().await.map(drop) });
+        hung_up.unwrap();
+        asked.unwrap();
     }
 }
