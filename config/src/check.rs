@@ -51,6 +51,23 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ConfigError> {
         listener("broker.listeners", address, "Ottla asks Kafka clients for no password yet")?;
     }
     listener("http.listen", settings.http.listen, "Ottla's HTTP has no TLS yet")?;
+    if broker.listeners.ssl == Some(broker.listeners.plaintext) {
+        return refused(
+            "broker.listeners",
+            broker.listeners.to_string(),
+            "each listener needs an address of its own, so give one of them another port",
+        );
+    }
+    let advertised = &broker.advertised_listeners;
+    for address in advertised.plaintext.iter().chain(&advertised.ssl) {
+        if !server::is_advertisable(address) {
+            return refused(
+                "broker.advertised.listeners",
+                format!("`{address}`"),
+                "write host:port as a client could connect to, an IPv6 address in brackets",
+            );
+        }
+    }
     if broker.advertised_listeners.ssl.is_some() && broker.listeners.ssl.is_none() {
         return refused(
             "broker.advertised.listeners",

@@ -13,6 +13,7 @@ use crate::coordinator_task::{self, Coordinator, LoadError};
 use crate::frame::RequestMemory;
 use crate::listener::{Listener, Listeners};
 use crate::purgatory::Purgatory;
+use crate::seldom::Seldom;
 use crate::tasks::Tasks;
 use crate::topics;
 use crate::traffic::Traffic;
@@ -157,6 +158,7 @@ async fn accept(listeners: Listeners, broker: Arc<context::Broker>) {
     let memory = RequestMemory::new(broker.config.limits.in_flight_bytes);
     let mut connections = Tasks::default();
     let mut open = Open::default();
+    let refusals = Seldom::default();
     loop {
         tokio::select! {
             () = broker.stop.cancelled() => break,
@@ -168,7 +170,11 @@ async fn accept(listeners: Listeners, broker: Arc<context::Broker>) {
                 Ok(accepted) => {
                     let peer = accepted.peer;
                     if !open.has_room(peer.ip(), &broker.config.limits) {
-                        tracing::warn!(%peer, "connection refused, there are too many");
+                        if refusals.now() {
+                            tracing::warn!(%peer, "connection refused, there are too many");
+                        } else {
+                            tracing::debug!(%peer, "connection refused, there are too many");
+                        }
                         continue;
                     }
                     if let Err(error) = accepted.stream.set_nodelay(true) {

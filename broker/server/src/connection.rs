@@ -64,6 +64,21 @@ enum Ended {
     Log(std::io::Error),
 }
 
+impl Ended {
+    /// Whether any client can bring it about.
+    fn is_clients(&self) -> bool {
+        match self {
+            Self::Read(_)
+            | Self::Request { .. }
+            | Self::Bound { .. }
+            | Self::Unsupported { .. }
+            | Self::WriteTimeout
+            | Self::Write(_) => true,
+            Self::Log(_) => false,
+        }
+    }
+}
+
 impl From<SendError> for Ended {
     fn from(error: SendError) -> Self {
         match error {
@@ -85,7 +100,8 @@ struct Pending {
 
 /// Serves one client until it hangs up, misbehaves, or the broker stops.
 pub(crate) async fn serve(accepted: Accepted, broker: Arc<Broker>, memory: RequestMemory) {
-    let (peer, advertised) = (accepted.peer, accepted.door.advertised.clone());
+    let (peer, door) = (accepted.peer, Arc::clone(&accepted.door));
+    let advertised = door.advertised.clone();
     let opened = tokio::select! {
         opened = accepted.open(broker.config.limits.first_byte) => opened,
         () = broker.stop.cancelled() => None,
@@ -131,6 +147,9 @@ pub(crate) async fn serve(accepted: Accepted, broker: Arc<Broker>, memory: Reque
         Ok(()) => {}
         // A client that leaves without waiting for its answers is no fault of anybody's.
         Err(why @ Ended::Write(_)) => tracing::debug!(%peer, %why, "connection closed"),
+        Err(why) if why.is_clients() && !door.misbehaved.now() => {
+            tracing::debug!(%peer, %why, "connection closed");
+        }
         Err(why) => tracing::warn!(%peer, %why, "connection closed"),
     }
     transport.close().await;

@@ -65,6 +65,9 @@ pub(crate) const APIS: &[Api] = &[
     handlers::describe_topic_partitions::API,
 ];
 
+/// More than everything there is to tell of 50,000 partitions.
+const MAX_ENCODED_BYTES: usize = 256 << 20;
+
 pub(crate) type Handle =
     for<'a> fn(
         &'a mut Context,
@@ -90,9 +93,12 @@ impl Request {
     }
 }
 
-/// Encodes a response body at `version`.
+/// Encodes a response body at `version`, without the records that go beside it.
 pub(crate) fn encode<T: Encodable>(response: &T, version: i16) -> Result<Body, Failure> {
     let size = response.compute_size(version).map_err(|_error| Failure::Unencodable)?;
+    if size > MAX_ENCODED_BYTES {
+        return Err(Failure::TooLarge);
+    }
     let mut buffer = BytesMut::with_capacity(size);
     response.encode(&mut buffer, version).map_err(|_error| Failure::Unencodable)?;
     Ok(Body(vec![Piece::Bytes(buffer.freeze())]))
@@ -144,6 +150,9 @@ pub(crate) enum Failure {
     /// The answer does not fit the version of the request.
     #[error("the response cannot be encoded in the version asked for")]
     Unencodable,
+    /// The answer would be larger than any.
+    #[error("the response would be too large")]
+    TooLarge,
     /// A request without an answer failed.
     #[error("an unanswered request failed")]
     Unanswerable,

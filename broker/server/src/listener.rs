@@ -1,21 +1,19 @@
 //! The doors that clients come in by, each with the address that they are told.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::protocol::StrBytes;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::broker::StartError;
+use crate::seldom::Seldom;
 use crate::transport::Transport;
 use crate::{Config, Keystore};
-
-/// A stranger can have a handshake fail as often as they like: one within this time is a warning.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A bound socket.
 pub(crate) struct Listener {
@@ -29,7 +27,9 @@ pub(crate) struct Door {
     /// The host and port that clients are told.
     pub(crate) advertised: (StrBytes, i32),
     tls: Option<TlsAcceptor>,
-    warned: Mutex<Option<Instant>>,
+    failed_handshakes: Seldom,
+    /// Connections that ended by their client's fault.
+    pub(crate) misbehaved: Seldom,
 }
 
 /// All listeners of a broker, at most one of a kind.
@@ -98,7 +98,8 @@ impl Listener {
             return Err(StartError::Advertised(text));
         };
         let tls = keystore.map(Keystore::acceptor);
-        let door = Arc::new(Door { advertised, tls, warned: Mutex::default() });
+        let (failed_handshakes, misbehaved) = (Seldom::default(), Seldom::default());
+        let door = Arc::new(Door { advertised, tls, failed_handshakes, misbehaved });
         Ok(Self { socket, address, door })
     }
 
@@ -123,24 +124,12 @@ impl Accepted {
             Ok(Err(error)) => HandshakeError::from(error),
             Err(_elapsed) => HandshakeError::Slow,
         };
-        if !matches!(why, HandshakeError::Torn) && door.may_warn() {
+        if !matches!(why, HandshakeError::Torn) && door.failed_handshakes.now() {
             tracing::warn!(%peer, %why, "connection closed");
         } else {
             tracing::debug!(%peer, %why, "connection closed");
         }
         None
-    }
-}
-
-impl Door {
-    fn may_warn(&self) -> bool {
-        let now = Instant::now();
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = warned.is_none_or(|last| now.duration_since(last) >= WARN_EVERY);
-        if may {
-            *warned = Some(now);
-        }
-        may
     }
 }
 
@@ -155,12 +144,41 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// An address that clients can connect to.
+/// Whether clients can be told this: a `host:port`, in brackets if the host is an IPv6 address, and
+/// not one that stands for all addresses.
+pub fn is_advertisable(address: &str) -> bool {
+    host_and_port(address).is_some()
+}
+
 fn host_and_port(text: &str) -> Option<(StrBytes, i32)> {
     let (host, port) = text.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(is_of_host),
+    };
+    let host = bracketed.unwrap_or(host);
     let is_wildcard = host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
     let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
-    (!host.is_empty() && !is_wildcard)
-        .then(|| (StrBytes::from_string(host.to_owned()), i32::from(port)))
+    (is_host && !is_wildcard).then(|| (StrBytes::from_string(host.to_owned()), i32::from(port)))
+}
+
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_advertisable;
+
+    #[test]
+    fn clients_are_told_a_host_and_a_port_and_nothing_else() {
+        for address in ["kafka:9092", "10.0.0.7:9092", "a_b-c.example.com:1", "[fd00::7]:9092"] {
+            assert!(is_advertisable(address), "{address}");
+        }
+        let wrong = ["", "kafka", "kafka:0", ":9092", "0.0.0.0:9092", "[::]:9092", "fd00::7:9092"];
+        for address in wrong.into_iter().chain(["http://kafka:9092", "[kafka]:1", "kafka:65536"]) {
+            assert!(!is_advertisable(address), "{address}");
+        }
+    }
 }

@@ -150,12 +150,14 @@ pub(crate) fn name_fault(catalogue: &Catalogue, name: &str) -> Option<&'static s
     if is_hidden(name) {
         return Some("the name is taken by the broker");
     }
-    let folded = fold(name);
     let collides = name.contains(['.', '_'])
-        && catalogue.by_name.keys().any(|other| other != name && fold(other) == folded);
+        && catalogue.by_name.keys().any(|other| other != name && is_alike(other, name));
     collides.then_some("the name differs from another topic's only in '.' and '_'")
 }
 
-fn fold(name: &str) -> String {
-    name.replace('.', "_")
+/// Whether the two are the same where '.' and '_' are, as in the names of Kafka's metrics.
+fn is_alike(one: &str, other: &str) -> bool {
+    let is_joint = |byte| matches!(byte, b'.' | b'_');
+    let same = |(a, b): (u8, u8)| a == b || (is_joint(a) && is_joint(b));
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
 }

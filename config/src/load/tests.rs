@@ -213,6 +213,7 @@ fn listeners_are_one_address_or_kafkas_list_of_them() {
         ("127.0.0.1:1,PLAINTEXT://127.0.0.1:2", "PLAINTEXT is there twice"),
         ("PLAINTEXT://localhost:1", "`localhost:1` is not an address and port"),
         ("", "there is no PLAINTEXT among them"),
+        ("127.0.0.1:1,SSL://127.0.0.1:1", "give one of them another port"),
     ] {
         let error = listeners(text).unwrap_err().to_string();
         assert!(error.contains(why), "{text}: {error}");
@@ -221,6 +222,10 @@ fn listeners_are_one_address_or_kafkas_list_of_them() {
     let advertised = |text| with_environment("OTTLA__BROKER__ADVERTISED_LISTENERS", text);
     let settings = advertised("kafka:9092").unwrap();
     assert_eq!(settings.broker.advertised_listeners.plaintext.as_deref(), Some("kafka:9092"));
+    for wrong in ["kafka", "0.0.0.0:9092", "SSL://http://kafka:9093", "SSL://"] {
+        let error = advertised(wrong).unwrap_err().to_string();
+        assert!(error.contains("; write host:port as a client could connect to"), "{error}");
+    }
     let error = advertised("SSL://kafka:9093").unwrap_err().to_string();
     assert!(
         error

@@ -13,6 +13,7 @@ use wire::{ErrorCode, legacy};
 use crate::configs::{self, ConfigType, DYNAMIC_BROKER_CONFIGS, Source, TOPIC_CONFIGS};
 use crate::context::Context;
 use crate::dispatch::{Api, Body, Failure, Piece, Reply, Request};
+use crate::once::once;
 use crate::refusal::Refusal;
 
 pub(crate) const API: Api = Api {
@@ -37,7 +38,8 @@ fn handle(ctx: &mut Context, request: &Request) -> Result<Reply, Failure> {
     };
     let catalogue = ctx.broker.storage.catalogue();
     let mut response = DescribeConfigsResponse::default();
-    for resource in &asked.resources {
+    let named = |one: &&DescribeConfigsResource| (one.resource_type, one.resource_name.clone());
+    for resource in once(&asked.resources, named) {
         let mut result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone())

@@ -11,6 +11,7 @@ use crate::cluster;
 use crate::context::Context;
 use crate::coordinator_task::Plan;
 use crate::dispatch::{Api, Failure, Reply, Request};
+use crate::once::once;
 
 pub(crate) const API: Api = Api {
     key: ApiKey::DescribeGroups,
@@ -25,7 +26,8 @@ const FIRST_WITH_GROUP_ID_NOT_FOUND: i16 = 6;
 const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
 
 async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
-    let asked: DescribeGroupsRequest = request.decode()?;
+    let mut asked: DescribeGroupsRequest = request.decode()?;
+    asked.groups = once(asked.groups, Clone::clone);
     let version = request.version;
     let allowed: Vec<bool> =
         asked.groups.iter().map(|id| ctx.broker.authorizer.allows(ctx.principal, id)).collect();

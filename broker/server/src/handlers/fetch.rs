@@ -2,6 +2,7 @@
 //! 0, which tells the client to send the whole list each time); v9: leader epoch; v11: rack; v12:
 //! flexible; v13: topic ids; v15: replica state; v17: replica directory; v18: high watermark.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,9 +107,18 @@ impl Plan {
         };
         let max_bytes = asked.max_bytes.clamp(0, MAX_BYTES);
         let wait = Duration::from_millis(u64::try_from(asked.max_wait_ms).unwrap_or(0));
-        let topics = asked.topics.into_iter().map(|topic| (find(&topic), topic));
+        let mut topics: Vec<_> =
+            asked.topics.into_iter().map(|topic| (find(&topic), topic)).collect();
+        let mut seen = HashSet::new();
+        for (found, topic) in &mut topics {
+            let Ok(found) = found else { continue };
+            // A partition that is named again is read once.
+            topic.partitions.retain(|one| {
+                topics::partition(found, one.partition).map_or(true, |id| seen.insert(id))
+            });
+        }
         Self {
-            topics: topics.map(|(found, topic)| (topic, found)).collect(),
+            topics: topics.into_iter().map(|(found, topic)| (topic, found)).collect(),
             isolation: if asked.isolation_level == READ_COMMITTED {
                 Isolation::ReadCommitted
             } else {

@@ -1,8 +1,6 @@
 //! `ListOffsets` v1-10. v2: isolation; v4: leader epoch; v6: flexible; v7: -3, the largest
 //! timestamp; v8: -4, the earliest local offset; v9: -5, the latest tiered one; v10: a time limit.
 
-use std::collections::HashSet;
-
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -12,8 +10,10 @@ use storage::{LogOffsetSnapshot, PartitionId, ReadError, Storage};
 use tokio::sync::oneshot;
 use wire::{ErrorCode, LeaderEpoch, Offset, TimestampMs};
 
+use crate::alter::repeated;
 use crate::context::{Broker, Context};
 use crate::dispatch::{Api, Failure, Reply, Request};
+use crate::once::once;
 use crate::tasks;
 use crate::topics;
 
@@ -33,7 +33,8 @@ const READ_COMMITTED: i8 = 1;
 
 async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
     let version = request.version;
-    let asked: ListOffsetsRequest = request.decode()?;
+    let mut asked: ListOffsetsRequest = request.decode()?;
+    asked.topics = once(asked.topics, |topic| topic.name.clone());
     let catalogue = ctx.broker.storage.catalogue();
     let committed = asked.isolation_level == READ_COMMITTED;
     let mut response = ListOffsetsResponse::default();
@@ -43,13 +44,7 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
         } else {
             ctx.topic_named(&catalogue, &topic.name)
         };
-        let mut seen = HashSet::new();
-        let mut repeated = HashSet::new();
-        for wanted in &topic.partitions {
-            if !seen.insert(wanted.partition_index) {
-                repeated.insert(wanted.partition_index);
-            }
-        }
+        let repeated = repeated(topic.partitions.iter().map(|wanted| wanted.partition_index));
         let mut answers = Vec::with_capacity(topic.partitions.len());
         let leader_epoch = ctx.broker.storage.leader_epoch();
         for wanted in &topic.partitions {

@@ -16,6 +16,7 @@ use wire::{ErrorCode, LeaderEpoch, Offset, PartitionIndex};
 use crate::context::Context;
 use crate::coordinator_task::Plan;
 use crate::dispatch::{Api, Failure, Reply, Request};
+use crate::once::once;
 
 pub(crate) const API: Api = Api {
     key: ApiKey::OffsetFetch,
@@ -76,11 +77,10 @@ fn wanted(asked: OffsetFetchRequest, version: i16) -> Vec<Wanted> {
     fn partitions<'a>(
         topics: impl Iterator<Item = (&'a TopicName, &'a Vec<i32>)>,
     ) -> Vec<TopicPartition> {
-        topics
-            .flat_map(|(name, indexes)| {
-                indexes.iter().map(|index| (name.to_string(), PartitionIndex(*index)))
-            })
-            .collect()
+        let named = topics.flat_map(|(name, indexes)| {
+            indexes.iter().map(|index| (name.to_string(), PartitionIndex(*index)))
+        });
+        once(named, Clone::clone)
     }
     if version < FIRST_WITH_MANY_GROUPS {
         let topics = asked.topics.as_ref();
@@ -98,7 +98,7 @@ fn wanted(asked: OffsetFetchRequest, version: i16) -> Vec<Wanted> {
             group_id: group.group_id,
         }
     };
-    asked.groups.into_iter().map(group).collect()
+    once(asked.groups, |group| group.group_id.clone()).into_iter().map(group).collect()
 }
 
 fn denied(fetched: &FetchedOffset) -> FetchedOffset {

@@ -10,6 +10,7 @@ use wire::{ErrorCode, LeaderEpoch, Offset};
 
 use crate::context::Context;
 use crate::dispatch::{Api, Failure, Reply, Request};
+use crate::once::once;
 use crate::topics;
 
 pub(crate) const API: Api = Api {
@@ -20,7 +21,8 @@ pub(crate) const API: Api = Api {
 };
 
 fn handle(ctx: &mut Context, request: &Request) -> Result<Reply, Failure> {
-    let asked: OffsetForLeaderEpochRequest = request.decode()?;
+    let mut asked: OffsetForLeaderEpochRequest = request.decode()?;
+    asked.topics = once(asked.topics, |topic| topic.topic.clone());
     let catalogue = ctx.broker.storage.catalogue();
     let mut response = OffsetForLeaderEpochResponse::default();
     for topic in &asked.topics {
@@ -41,10 +43,11 @@ fn handle(ctx: &mut Context, request: &Request) -> Result<Reply, Failure> {
                 }
             }
         };
+        let partitions = once(&topic.partitions, |wanted| wanted.partition);
         response.topics.push(
             OffsetForLeaderTopicResult::default()
                 .with_topic(topic.topic.clone())
-                .with_partitions(topic.partitions.iter().map(answer).collect()),
+                .with_partitions(partitions.into_iter().map(answer).collect()),
         );
     }
     request.reply(&response)

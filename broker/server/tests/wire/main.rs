@@ -12,6 +12,7 @@ mod client;
 mod every_version;
 mod hostile;
 mod produce_fetch;
+mod repeats;
 mod requests;
 mod tls;
 mod topics;
