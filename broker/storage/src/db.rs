@@ -140,7 +140,12 @@ impl Map {
             return Ok(false);
         }
         let old = self.number.load(Ordering::Relaxed);
-        let copied = Trees::open(&generation(&self.dir, old + 1))?;
+        let next = generation(&self.dir, old + 1);
+        if next.exists() {
+            // A copy that failed halfway.
+            std::fs::remove_dir_all(&next)?;
+        }
+        let copied = Trees::open(&next)?;
         for (from, to) in trees.all().into_iter().zip(copied.all()) {
             for row in from {
                 let (key, value) = row.map_err(failed)?;
@@ -258,6 +263,14 @@ impl Map {
         }
         let dir = generation(&self.dir, self.number.load(Ordering::Relaxed));
         disk.open(&dir.join("db"), Open::Write)?.sync()?;
+        // Where sled puts values that are too large for a page.
+        let blobs = dir.join("blobs");
+        if disk.exists(&blobs) {
+            for name in disk.list(&blobs)? {
+                disk.open(&blobs.join(name), Open::Write)?.sync()?;
+            }
+            disk.sync_dir(&blobs)?;
+        }
         disk.open(&self.dir.join(CURRENT), Open::Write)?.sync()?;
         disk.sync_dir(&dir)?;
         disk.sync_dir(&self.dir)

@@ -236,7 +236,7 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
         let clean = Checkpoint { number, clean: true, ..plan.checkpoint.clone() };
         clean.store(disk, journal)?;
     }
-    plan.files.values().for_each(|file| file.rest());
+    shared.open_files.rest(plan.files.values());
     swap::finish_swaps(shared, &plan.swaps);
     Ok(())
 }

@@ -125,10 +125,14 @@ impl Published {
             && self.deletable(self.offsets.log_start_offset, active) > 0
     }
 
-    /// Takes out the files wholly in front of `log_start`, and what is known of them.
+    /// Takes out the files wholly in front of `log_start`, and what is known of them. They are marked
+    /// while readers wait for the lock: who sees no mark knows everything that belongs to them.
     pub(crate) fn take_deletable(&mut self, log_start: Offset, active: Offset) -> Vec<Segment> {
         let count = self.deletable(log_start, active);
         let taken: Vec<Segment> = self.segments.drain(..count).collect();
+        for segment in &taken {
+            segment.file.mark_retired();
+        }
         let first = self.segments.first().map_or(active, |first| first.file.base);
         self.rows.retain(|row| row.offset >= first);
         self.aborted.retain(|aborted| aborted.last_offset >= first);
@@ -136,7 +140,7 @@ impl Published {
         taken
     }
 
-    /// Puts a file written anew in the place of others, which are the answer.
+    /// Puts a file written anew in the place of others, which are the answer, and marked likewise.
     pub(crate) fn swap(&mut self, swap: &Swap) -> Vec<Segment> {
         let segments = &mut self.segments;
         let from = segments.partition_point(|segment| segment.file.base < swap.base);
@@ -144,7 +148,10 @@ impl Published {
         if from >= to {
             return Vec::new();
         }
-        let replaced = segments.splice(from..to, [swap.segment.clone()]).collect();
+        let replaced: Vec<Segment> = segments.splice(from..to, [swap.segment.clone()]).collect();
+        for segment in &replaced {
+            segment.file.mark_retired();
+        }
         self.rows.retain(|row| row.offset < swap.base || row.offset >= swap.end);
         let at = self.rows.partition_point(|row| row.offset < swap.base);
         self.rows.splice(at..at, swap.rows.iter().copied());

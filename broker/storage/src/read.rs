@@ -14,6 +14,7 @@ use crate::{
     host::{Disk, DiskFile},
     log_state::{INDEX_INTERVAL_BYTES, Row},
     partition::{Partition, Segment},
+    producer::Aborted,
     segment_file::OpenFiles,
     shared::Shared,
 };
@@ -103,7 +104,6 @@ impl<'a> Reading<'a> {
         let next = index.and_then(|index| published.segments.get(index + 1));
         let behind = next.map_or(snapshot.high_watermark, |next| next.file.base);
         let row = published.row_before(from).filter(|row| row.segment == segment.file.base);
-        let mapped_aborted = published.mapped_aborted;
         drop(published);
         let position = match self.row_before(partition, row, from)? {
             Some(row) if row.segment == segment.file.base => row.position,
@@ -130,10 +130,12 @@ impl<'a> Reading<'a> {
         };
         let aborted = match limit.isolation {
             Isolation::ReadUncommitted => Vec::new(),
-            Isolation::ReadCommitted => {
-                self.aborted(partition, from, next_offset, mapped_aborted)?
-            }
+            Isolation::ReadCommitted => self.aborted(partition, from, next_offset)?,
         };
+        if limit.isolation == Isolation::ReadCommitted && segment.file.is_retired() {
+            // What is known of aborted transactions may be that of the files which are left.
+            return Err(ReadError::Io(io::ErrorKind::NotFound.into()));
+        }
         let slice = FileSlice { length: in_memory(end - start), file: file.file, position: start };
         Ok(ReadResult { slices: vec![slice], snapshot, aborted })
     }
@@ -187,26 +189,24 @@ impl<'a> Reading<'a> {
         self.map.rows(bounds.partition.id, from.plus(1), bounds.segment).take_while(fits).last()
     }
 
-    /// Aborted transactions that overlap `[from, upper)`, by first offset.
+    /// Aborted transactions that overlap `[from, upper)`, by first offset. What moves to the map is
+    /// there before it leaves the memory, so the memory is looked at first.
     fn aborted(
         &self,
         partition: &Partition,
         from: Offset,
         upper: Offset,
-        mapped: Option<Offset>,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
-        let mut found = Vec::new();
-        if mapped.is_some_and(|last| last >= from) {
-            found = self.map.aborted(partition.id, from, upper)?;
-        }
         let published = partition.published();
-        for aborted in &published.aborted {
-            let overlaps = aborted.last_offset >= from && aborted.first_offset < upper;
-            if overlaps && !found.contains(aborted) {
-                found.push(*aborted);
-            }
-        }
+        let overlaps = |one: &&Aborted| one.last_offset >= from && one.first_offset < upper;
+        let mut found: Vec<Aborted> = published.aborted.iter().filter(overlaps).copied().collect();
+        let mapped = published.mapped_aborted;
         drop(published);
+        if mapped.is_some_and(|last| last >= from) {
+            found.extend(self.map.aborted(partition.id, from, upper)?);
+            found.sort_unstable_by_key(|aborted| aborted.last_offset);
+            found.dedup();
+        }
         found.sort_unstable_by_key(|aborted| aborted.first_offset);
         let transactions = found.into_iter().map(|aborted| AbortedTransaction {
             producer_id: aborted.producer_id,

@@ -184,8 +184,8 @@ impl SegmentFile {
         &self,
         open: impl FnOnce(&Path) -> io::Result<Arc<dyn DiskFile>>,
     ) -> io::Result<Arc<dyn DiskFile>> {
-        self.is_written.store(true, Ordering::Relaxed);
         let mut held = lock(&self.written);
+        self.is_written.store(true, Ordering::Relaxed);
         if let Some(file) = held.as_ref() {
             return Ok(Arc::clone(file));
         }
@@ -220,9 +220,14 @@ impl SegmentFile {
         })
     }
 
-    /// Closes the file for good: its place is no longer its own. Who has it open keeps it.
-    pub(crate) fn retire(&self) {
+    /// Nobody is to open it any more: its place is no longer its own.
+    pub(crate) fn mark_retired(&self) {
         self.retired.store(true, Ordering::SeqCst);
+    }
+
+    /// Closes the file for good. Who has it open keeps it.
+    pub(crate) fn retire(&self) {
+        self.mark_retired();
         *lock(&self.written) = None;
         *lock(&self.read) = None;
     }
@@ -253,24 +258,39 @@ impl SegmentFile {
     }
 
     /// Closes the file for writing unless it was used since the last call. Nothing unsynced may be
-    /// in it.
-    pub(crate) fn rest(&self) {
+    /// in it. Answers whether it is still open.
+    fn rest(&self) -> bool {
+        let mut held = lock(&self.written);
         if !self.is_written.swap(false, Ordering::Relaxed) {
-            *lock(&self.written) = None;
+            *held = None;
         }
+        held.is_some()
     }
 }
 
-/// The files that readers have open, bounded: who was not read lately is closed first.
+/// The files that are open. Those of readers are bounded: who was not read lately is closed first.
+/// Those that are written to stay open from one checkpoint to the next.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     limit: usize,
     files: Mutex<VecDeque<Weak<SegmentFile>>>,
+    written: Mutex<Vec<Arc<SegmentFile>>>,
 }
 
 impl OpenFiles {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, files: Mutex::default() }
+        Self { limit, files: Mutex::default(), written: Mutex::default() }
+    }
+
+    /// Behind a checkpoint that synced these: closes files that nobody has written to since the one
+    /// before.
+    pub(crate) fn rest<'a>(&self, synced: impl Iterator<Item = &'a Arc<SegmentFile>>) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.extend(synced.cloned());
+        // One that was there before and is again has been written to.
+        written.sort_unstable_by_key(Arc::as_ptr);
+        written.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        written.retain(|file| file.rest());
     }
 
     /// A file that was read since it last stood in front goes to the back once.
@@ -291,6 +311,8 @@ impl OpenFiles {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{OpenFiles, SegmentFile, lock};
     use crate::Host;
     use wire::Offset;
@@ -315,5 +337,30 @@ mod tests {
         files[1].for_reading(disk.as_ref(), &open).unwrap();
         files[3].for_reading(disk.as_ref(), &open).unwrap();
         assert_eq!([is_open(1), is_open(2), is_open(3)], [true, false, true]);
+    }
+
+    #[test]
+    fn a_file_that_is_written_to_no_more_is_closed_two_checkpoints_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Host::real().disk;
+        let open = OpenFiles::new(2);
+        let [idle, busy] = [0, 1].map(|base| SegmentFile::new(dir.path().to_owned(), Offset(base)));
+        let is_open = |file: &SegmentFile| lock(&file.written).is_some();
+        let checkpoint = |files: &[&Arc<SegmentFile>]| {
+            for file in files {
+                file.for_syncing(disk.as_ref()).unwrap();
+            }
+            open.rest(files.iter().copied());
+        };
+        idle.for_writing(disk.as_ref()).unwrap();
+        busy.for_writing(disk.as_ref()).unwrap();
+        checkpoint(&[&idle, &busy]);
+        assert_eq!([is_open(&idle), is_open(&busy)], [true, true]);
+        busy.for_writing(disk.as_ref()).unwrap();
+        checkpoint(&[&busy]);
+        assert_eq!([is_open(&idle), is_open(&busy)], [false, true]);
+        checkpoint(&[]);
+        assert_eq!([is_open(&idle), is_open(&busy)], [false, false]);
+        assert!(open.written.lock().unwrap().is_empty());
     }
 }

@@ -273,10 +273,11 @@ fn has_records(batch: &[u8]) -> bool {
     BatchHeader::parse(batch).is_ok_and(|header| header.record_count > 0)
 }
 
-/// The aborted transactions of the files.
+/// The aborted transactions of the files, some of them twice: one that moves to the map is there
+/// before it leaves the memory.
 fn aborted(shared: &Shared, candidate: &Candidate) -> io::Result<Vec<Aborted>> {
     let first = candidate.segments.first().map_or(candidate.end, |first| first.file.base);
-    let mut all = shared.map.aborted(candidate.partition.id, first, candidate.end)?;
-    all.extend(candidate.partition.published().aborted.iter().copied());
+    let mut all = candidate.partition.published().aborted.clone();
+    all.extend(shared.map.aborted(candidate.partition.id, first, candidate.end)?);
     Ok(all)
 }

@@ -1,9 +1,21 @@
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use wire::{Offset, batch::BatchView};
+use wire::{
+    Offset,
+    batch::{BatchView, Marker},
+};
 
-use super::support::{append, batch, create, directory, open, partition, read_all};
-use crate::{Host, Isolation, PartitionId, ReadError, ReadLimit, Storage};
+use super::faults::Faults;
+use super::support::{
+    append, batch, close, config, create, directory, end, open, partition, read_all, transactional,
+};
+use crate::{
+    Config, Host, Isolation, PartitionId, ReadError, ReadLimit, Storage,
+    keeper::Swap,
+    partition::{Partition, Segment},
+    producer::Aborted,
+    segment_file::SegmentFile,
+};
 
 const ALL: Isolation = Isolation::ReadUncommitted;
 
@@ -101,4 +113,76 @@ fn what_is_not_in_memory_is_read_only_by_who_may_wait() {
     let read = storage.read(p, Offset(0), limit(1 << 20)).unwrap();
     assert_eq!(read.slices[0].load().unwrap()[16..], sent[16..]);
     storage.shutdown();
+}
+
+/// A log with an aborted transaction of offsets 0 and 1, whose file nobody has open, and who knows what of it.
+fn with_an_aborted_transaction(
+    test: impl FnOnce(&Storage, &Faults, PartitionId, Arc<Partition>, Aborted),
+) {
+    let dir = directory();
+    let storage = open(dir.path());
+    let p = partition(create(&storage, "t", 1, &[]), 0);
+    append(&storage, p, transactional(7, 0, 2)).unwrap();
+    end(&storage, p, 7, Marker::Abort);
+    append(&storage, p, batch(1, b"behind it", 5)).unwrap();
+    close(storage, dir.path());
+    let faults = Faults::none();
+    let resting = Config { clean_every: Duration::from_hours(1), ..config(dir.path()) };
+    let (storage, _) = Storage::open(resting, faults.host()).unwrap();
+    let log = storage.shared().partition(p).unwrap();
+    let aborted = storage.shared().map.aborted(p, Offset(0), Offset(9)).unwrap()[0];
+    test(&storage, &faults, p, log, aborted);
+    storage.shutdown();
+}
+
+const COMMITTED: ReadLimit =
+    ReadLimit { max_bytes: 1 << 20, isolation: Isolation::ReadCommitted, at_least_one_batch: true };
+
+#[test]
+fn an_aborted_transaction_is_told_of_also_while_it_moves_to_the_map() {
+    with_an_aborted_transaction(|storage, faults, p, log, aborted| {
+        let in_memory = || {
+            storage.shared().map.remove_aborted(p, aborted.last_offset).unwrap();
+            let mut published = log.published();
+            published.aborted = vec![aborted];
+            published.mapped_aborted = None;
+        };
+        in_memory();
+        let (keeper, moved) = (storage.clone(), Arc::clone(&log));
+        faults.meanwhile("00.log", move || {
+            keeper.shared().map.put_aborted(p, &aborted).unwrap();
+            let mut published = moved.published();
+            published.aborted.clear();
+            published.mapped_aborted = Some(aborted.last_offset);
+        });
+        let read = storage.read(p, Offset(0), COMMITTED).unwrap();
+        assert_eq!(read.aborted.len(), 1, "it was in the memory, and then in the map");
+    });
+}
+
+#[test]
+fn a_file_whose_place_was_taken_while_it_was_read_is_not_what_a_read_answers() {
+    with_an_aborted_transaction(|storage, faults, p, log, aborted| {
+        let published = log.published();
+        let old = published.segments[0].clone();
+        drop(published);
+        // The cleaner would have removed the records of the transaction from it, and the marker.
+        let segment = Segment { file: SegmentFile::new(log.dir.clone(), Offset(0)), ..old.clone() };
+        let (base, end) = (Offset(0), log.published().offsets.log_end_offset);
+        let dropped_markers = vec![aborted.last_offset];
+        let new = segment.file.clone();
+        let swap =
+            Swap { partition: p, base, end, generation: 1, segment, rows: vec![], dropped_markers };
+        let keeper = storage.clone();
+        faults.meanwhile("00.log", move || {
+            log.published().swap(&swap);
+            log.published().mapped_aborted = None;
+            keeper.shared().map.remove_aborted(p, aborted.last_offset).unwrap();
+        });
+        let read = storage.read(p, Offset(0), COMMITTED).unwrap();
+        assert!(read.aborted.is_empty() && old.file.is_retired());
+        let shared = storage.shared();
+        let newest = new.for_reading(shared.host.disk.as_ref(), &shared.open_files).unwrap();
+        assert!(Arc::ptr_eq(&read.slices[0].file, &newest), "the old file says nothing of it");
+    });
 }

@@ -1,7 +1,7 @@
 //! This machine's disk with faults at chosen places, and an end of the process that is only noted.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -41,6 +41,16 @@ struct State {
     free: AtomicU64,
     hits: AtomicU64,
     ends: Mutex<Vec<String>>,
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+/// What happens while a file with this in its path is opened to be read.
+struct Meanwhile(&'static str, Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Meanwhile").field(&self.0).finish_non_exhaustive()
+    }
 }
 
 impl Faults {
@@ -50,6 +60,7 @@ impl Faults {
             free: AtomicU64::new(u64::MAX),
             hits: AtomicU64::new(0),
             ends: Mutex::default(),
+            meanwhile: Mutex::default(),
         }))
     }
 
@@ -89,6 +100,23 @@ impl Faults {
         self.0.free.store(bytes, Ordering::SeqCst);
     }
 
+    /// Does something once, while somebody opens a file with `part` in its path to read it.
+    pub(in crate::tests) fn meanwhile(
+        &self,
+        part: &'static str,
+        happens: impl FnOnce() + Send + 'static,
+    ) {
+        *self.0.meanwhile.lock().unwrap() = Some(Meanwhile(part, Box::new(happens)));
+    }
+
+    fn opened(&self, path: &Path) {
+        let is_met = |it: &mut Meanwhile| path.to_string_lossy().contains(it.0);
+        let met = self.0.meanwhile.lock().unwrap().take_if(is_met);
+        if let Some(Meanwhile(_, happens)) = met {
+            happens();
+        }
+    }
+
     /// How many operations failed.
     pub(in crate::tests) fn hits(&self) -> u64 {
         self.0.hits.load(Ordering::SeqCst)
@@ -125,6 +153,9 @@ struct FaultyDisk {
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.real.open(path, how)?;
+        if how == Open::Read {
+            self.faults.opened(path);
+        }
         Ok(Arc::new(FaultyFile { file, path: path.to_path_buf(), faults: self.faults.clone() }))
     }
 
