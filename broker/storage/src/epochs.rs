@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// The newest epoch of a partition's batches that is not newer than `wanted`, and the first offset
-/// behind it. None if all are newer, or if `wanted` is newer than the `current` one.
+/// behind it. If all are newer, `wanted` itself and where they begin. None if `wanted` is newer than
+/// the `current` one. As Kafka's `LeaderEpochFileCache.endOffsetFor`.
 pub(crate) fn epoch_end(
     reading: &Reading<'_>,
     partition: &Partition,
@@ -36,7 +37,10 @@ pub(crate) fn epoch_end(
             _ => break,
         }
     }
-    let Some((first, segment, file)) = found else { return Ok(None) };
+    let Some((first, segment, file)) = found else {
+        let oldest = segments.first().map_or(offsets.log_end_offset, |first| first.file.base);
+        return Ok(Some((wanted, oldest.max(offsets.log_start_offset))));
+    };
     let (mut epoch, mut end) = (first, None);
     let scanned = scan_headers(file.as_ref(), 0..segment.length, |_, header| {
         if header.partition_leader_epoch > wanted {

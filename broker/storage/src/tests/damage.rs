@@ -119,6 +119,12 @@ fn a_lost_cycle_is_refused_by_name_and_repaired_from_the_logs() {
     assert_eq!(ends(2), None);
     let second_ends = storage.epoch_end(second, LeaderEpoch(0)).unwrap();
     assert_eq!(second_ends, Some((LeaderEpoch(0), Offset(10))));
+    // Nothing of the old epoch is in it, so that ended where the log begins.
+    let third = partition(create(&storage, "third", 1, &[]), 0);
+    assert_eq!(
+        storage.epoch_end(third, LeaderEpoch(0)).unwrap(),
+        Some((LeaderEpoch(0), Offset(0)))
+    );
     close(storage, dir.path());
 }
 
