@@ -1,6 +1,6 @@
-//! The cleaner: one thread that looks after what may go. It decides, reads, and writes files anew;
-//! what changes a log goes through the committer's queue, and files are removed and replaced by
-//! the checkpoint that knows of it.
+//! The cleaner: what may go. One thread compacts: it decides, reads, and writes files anew. Another
+//! does what costs little and must not wait for that: retention. What changes a log goes through
+//! the committer's queue, and files are removed and replaced by the checkpoint that knows of it.
 
 mod batches;
 mod candidate;
@@ -26,7 +26,7 @@ use crate::{
     host::{Open, read_exact},
     keeper::{Clean, Meta, Swap},
     partition::Segment,
-    queue::{DeleteRecords, Request},
+    queue::Request,
     settings::TopicSettings,
     shared::Shared,
 };
@@ -35,6 +35,7 @@ use compaction::{Failure, Pass};
 use output::Output;
 
 pub(crate) use keys::MOST_KEYS;
+pub(crate) use retention::Retention;
 pub use status::CleanerStatus;
 pub(crate) use status::Cleaning;
 
@@ -43,8 +44,6 @@ pub(crate) use status::Cleaning;
 const FIRST_LOOK_LATER: u32 = 3;
 /// What failed, on a full disk for example, is tried again after so long.
 const POSTPONED_FOR: Duration = Duration::from_mins(1);
-/// How often silent producers are looked for: Kafka's `producer.id.expiration.check.interval.ms`.
-const EXPIRE_PRODUCERS_EVERY: Duration = Duration::from_mins(10);
 /// Compaction leaves so much of the disk to others.
 const LEAST_FREE_BYTES: u64 = 512 << 20;
 
@@ -56,28 +55,31 @@ pub(crate) struct Cleaner {
     damaged: HashSet<PartitionId>,
     /// Logs that could not be compacted, and when that is tried again, by the monotonic clock.
     postponed: HashMap<PartitionId, Duration>,
-    /// When silent producers are looked for next; not before one interval has passed.
-    expire_producers_at: Option<Duration>,
 }
 
-/// Looks after the logs until told to stop.
+/// Compacts until told to stop.
 pub(crate) fn run(shared: &Shared) {
     let mut cleaner = Cleaner::new(MOST_KEYS);
+    repeat(shared, || cleaner.step(shared));
+}
+
+/// Sees to retention until told to stop.
+pub(crate) fn run_retention(shared: &Shared) {
+    let mut retention = Retention::default();
+    repeat(shared, || retention.step(shared));
+}
+
+fn repeat(shared: &Shared, mut step: impl FnMut()) {
     let mut pause = shared.clean_every * FIRST_LOOK_LATER;
     while shared.cleaning.wait(pause) && !shared.has_ended() {
-        cleaner.step(shared);
+        step();
         pause = shared.clean_every;
     }
 }
 
 impl Cleaner {
     pub(crate) fn new(most_keys: usize) -> Self {
-        Self {
-            most_keys,
-            damaged: HashSet::new(),
-            postponed: HashMap::new(),
-            expire_producers_at: None,
-        }
+        Self { most_keys, damaged: HashSet::new(), postponed: HashMap::new() }
     }
 
     /// One look at every log, and compaction of those that are due, the dirtiest first, until it
@@ -86,14 +88,7 @@ impl Cleaner {
         let now = shared.host.clock.now();
         let began = shared.host.clock.monotonic();
         self.postponed.retain(|_, until| *until > began);
-        let due_at = *self.expire_producers_at.get_or_insert(began + EXPIRE_PRODUCERS_EVERY);
-        if began >= due_at {
-            self.expire_producers_at = Some(began + EXPIRE_PRODUCERS_EVERY);
-            let longest_ms = shared.catalogue().producer_id_expiration_ms();
-            let before = TimestampMs(now.0.saturating_sub(longest_ms));
-            shared.queue.push(Request::Clean(Clean::ExpireProducers { before }));
-        }
-        let mut due = self.look(shared, now);
+        let mut due = self.due(shared, now);
         due.sort_by(|one, other| other.dirty_percent.total_cmp(&one.dirty_percent));
         shared.cleaning.seen(&due, self.damaged.len(), began);
         let is_postponed = |one: &&Candidate| self.postponed.contains_key(&one.partition.id);
@@ -120,19 +115,13 @@ impl Cleaner {
         }
     }
 
-    /// Moves log starts; answers what is to be compacted.
-    fn look(&self, shared: &Shared, now: TimestampMs) -> Vec<Candidate> {
+    /// What is to be compacted.
+    fn due(&self, shared: &Shared, now: TimestampMs) -> Vec<Candidate> {
         let catalogue = shared.catalogue();
         let mut due = Vec::new();
         for (id, topic) in catalogue.partitions().filter(|(id, _)| *id != METADATA) {
             let Some(partition) = shared.partition(id) else { continue };
             let settings = TopicSettings::of(&catalogue, topic, shared.default_segment_bytes);
-            let start = retention::log_start(&partition.published(), &settings, now);
-            if start.is_some() {
-                // Whether it worked shows at the next look.
-                let request = DeleteRecords { partition: id, before: start, done: Box::new(drop) };
-                shared.queue.push(Request::DeleteRecords(request));
-            }
             if settings.compact && !self.damaged.contains(&id) {
                 let candidate = Candidate::of(&partition, settings, now);
                 due.extend(candidate.filter(|one| one.is_due() || is_overdue(shared, one, now)));

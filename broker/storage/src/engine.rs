@@ -177,11 +177,13 @@ impl Storage {
             shared.jobs.make_segment();
         }
         let kept = Arc::clone(&shared);
-        let cleaned = Arc::clone(&shared);
+        let [cleaned, retained] = [Arc::clone(&shared), Arc::clone(&shared)];
         let keeper = Box::new(move || keeper::run(&kept));
+        let retention = Box::new(move || cleaner::run_retention(&retained));
         let running = vec![
             at(&data, threads.spawn("ottla-committer", Box::new(move || committer.run())))?,
             at(&data, threads.spawn("ottla-cleaner", Box::new(move || cleaner::run(&cleaned))))?,
+            at(&data, threads.spawn("ottla-retention", retention))?,
             at(&data, threads.spawn("ottla-keeper", keeper))?,
         ];
         Ok((Self(Arc::new(Inner { shared, running: Mutex::new(running) })), report))
@@ -198,8 +200,8 @@ impl Storage {
         self.0.shared.queue.stop();
         self.0.shared.cleaning.stop();
         let mut running = running.into_iter();
-        // The committer and the cleaner; the keeper may take longer.
-        running.by_ref().take(2).for_each(Running::join);
+        // All but the keeper, which may take longer.
+        running.by_ref().take(3).for_each(Running::join);
         if self.0.shared.jobs.wait_until_stopped(STOP_TIMEOUT) {
             running.for_each(Running::join);
         } else {

@@ -1,15 +1,55 @@
-//! Which files are too old or too many.
+//! Which files are too old or too many, and which producers have been silent for too long.
+
+use std::time::Duration;
 
 use wire::{Offset, TimestampMs};
 
-use crate::{partition::Published, settings::TopicSettings};
+use crate::{
+    catalogue::METADATA,
+    keeper::Clean,
+    partition::Published,
+    queue::{DeleteRecords, Request},
+    settings::TopicSettings,
+    shared::Shared,
+};
+
+/// How often silent producers are looked for: Kafka's `producer.id.expiration.check.interval.ms`.
+const EXPIRE_PRODUCERS_EVERY: Duration = Duration::from_mins(10);
+
+/// What retention remembers between two looks.
+#[derive(Debug, Default)]
+pub(crate) struct Retention {
+    /// When silent producers are looked for next; not before one interval has passed.
+    expire_producers_at: Option<Duration>,
+}
+
+impl Retention {
+    /// One look at every log.
+    pub(crate) fn step(&mut self, shared: &Shared) {
+        let catalogue = shared.catalogue();
+        let now = shared.host.clock.now();
+        let began = shared.host.clock.monotonic();
+        let due_at = *self.expire_producers_at.get_or_insert(began + EXPIRE_PRODUCERS_EVERY);
+        if began >= due_at {
+            self.expire_producers_at = Some(began + EXPIRE_PRODUCERS_EVERY);
+            let before = TimestampMs(now.0.saturating_sub(catalogue.producer_id_expiration_ms()));
+            shared.queue.push(Request::Clean(Clean::ExpireProducers { before }));
+        }
+        for (id, topic) in catalogue.partitions().filter(|(id, _)| *id != METADATA) {
+            let Some(partition) = shared.partition(id) else { continue };
+            let settings = TopicSettings::of(&catalogue, topic, shared.default_segment_bytes);
+            let start = log_start(&partition.published(), &settings, now);
+            if start.is_some() {
+                // Whether it worked shows at the next look.
+                let request = DeleteRecords { partition: id, before: start, done: Box::new(drop) };
+                shared.queue.push(Request::DeleteRecords(request));
+            }
+        }
+    }
+}
 
 /// Where the log should begin, if that is not where it does.
-pub(super) fn log_start(
-    published: &Published,
-    settings: &TopicSettings,
-    now: TimestampMs,
-) -> Option<Offset> {
+fn log_start(published: &Published, settings: &TopicSettings, now: TimestampMs) -> Option<Offset> {
     if !settings.delete {
         return None;
     }

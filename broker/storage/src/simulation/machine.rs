@@ -15,7 +15,7 @@ use wire::TimestampMs;
 use super::{Dice, SimDisk};
 use crate::{
     Config, Host, OpenError, Storage,
-    cleaner::Cleaner,
+    cleaner::{Cleaner, Retention},
     engine::{Opened, open},
     host::{Clock, Random, Running, Threads},
     keeper,
@@ -86,6 +86,7 @@ pub struct Machine {
     sizes: Sizes,
     dice: Dice,
     cleaner: Cleaner,
+    retention: Retention,
     pub(crate) engine: Option<Opened>,
 }
 
@@ -105,9 +106,9 @@ impl Machine {
             threads: Arc::new(SimThreads),
             random: Arc::new(SimRandom(Mutex::new(Dice::new(seed ^ 0xabcd)))),
         };
-        let cleaner = Cleaner::new(sizes.most_keys);
+        let (cleaner, retention) = (Cleaner::new(sizes.most_keys), Retention::default());
         let dice = Dice::new(seed ^ 0x5eed);
-        Self { disk, clock, host, sizes, dice, cleaner, engine: None }
+        Self { disk, clock, host, sizes, dice, cleaner, retention, engine: None }
     }
 
     /// Starts the engine, which recovers.
@@ -120,6 +121,7 @@ impl Machine {
         let writer = LogWriter::inline(Arc::clone(&self.host.disk));
         self.engine = None;
         self.cleaner = Cleaner::new(self.sizes.most_keys);
+        self.retention = Retention::default();
         self.engine = Some(open(&config, self.host.clone(), writer, false)?);
         Ok(())
     }
@@ -195,6 +197,7 @@ impl Machine {
     /// One look of the cleaner.
     pub fn clean(&mut self) {
         if let Some(engine) = self.engine.as_ref().filter(|engine| !engine.shared.has_ended()) {
+            self.retention.step(&engine.shared);
             self.cleaner.step(&engine.shared);
         }
     }

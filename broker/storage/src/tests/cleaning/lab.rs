@@ -17,7 +17,7 @@ use wire::{Offset, TimestampMs, TopicId, batch::BatchView};
 use crate::{
     Append, AppendError, Appended, CatalogueChange, Config, DeleteRecordsError, Durability, Host,
     Isolation, OpenError, PartitionId, ReadLimit,
-    cleaner::Cleaner,
+    cleaner::{Cleaner, Retention},
     engine::{Opened, open},
     host::{Clock, Random, Running, Threads},
     keeper,
@@ -67,6 +67,7 @@ pub(super) struct Lab {
     host: Host,
     segment_bytes: u64,
     cleaner: Cleaner,
+    retention: Retention,
     pub(super) engine: Option<Opened>,
 }
 
@@ -80,8 +81,8 @@ impl Lab {
             threads: Arc::new(LabThreads),
             random: Arc::new(LabRandom(AtomicU8::new(1))),
         };
-        let cleaner = Cleaner::new(1000);
-        Self { disk, clock, host, segment_bytes, cleaner, engine: None }
+        let (cleaner, retention) = (Cleaner::new(1000), Retention::default());
+        Self { disk, clock, host, segment_bytes, cleaner, retention, engine: None }
     }
 
     pub(super) fn start(&mut self) -> Result<(), OpenError> {
@@ -145,6 +146,7 @@ impl Lab {
     /// One look of the cleaner, and what follows from it.
     pub(super) fn clean(&mut self) {
         let shared = Arc::clone(&self.engine().shared);
+        self.retention.step(&shared);
         self.cleaner.step(&shared);
         self.settle();
     }

@@ -1,11 +1,11 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use wire::Offset;
 
 use super::lab::Lab;
 use crate::{
-    CatalogueChange, PartitionId,
-    tests::support::{batch, partition},
+    CatalogueChange, Config, Host, PartitionId, Storage,
+    tests::support::{append, batch, config, create, directory, keyed, partition, until},
 };
 
 /// Files of two batches of one record each, the batches a second apart.
@@ -89,4 +89,30 @@ fn a_file_ends_when_its_first_record_is_older_than_segment_ms() {
     lab.checkpoint();
     lab.start().unwrap();
     assert_eq!(lab.engine().committer.states(), states);
+}
+
+#[test]
+fn a_log_that_is_compacted_for_long_keeps_no_other_from_its_retention() {
+    let dir = directory();
+    let limit = ("log.cleaner.io.max.bytes.per.second".to_owned(), "1".to_owned());
+    let config = Config {
+        clean_every: Duration::from_millis(5),
+        broker_configs: BTreeMap::from([limit]),
+        ..config(dir.path())
+    };
+    let (storage, _) = Storage::open(config, Host::real()).unwrap();
+    let configs = [("cleanup.policy", "compact"), ("segment.bytes", "100000")];
+    let slow = partition(create(&storage, "slow", 1, &configs), 0);
+    for _ in 0..20 {
+        append(&storage, slow, keyed("key", Some(&vec![7; 50_000]))).unwrap();
+    }
+    until(|| storage.cleaner_status().due > 0);
+    let configs = [("retention.bytes", "100000"), ("segment.bytes", "100000")];
+    let full = partition(create(&storage, "full", 1, &configs), 0);
+    for _ in 0..20 {
+        append(&storage, full, keyed("key", Some(&vec![7; 50_000]))).unwrap();
+    }
+    until(|| storage.offsets(full).unwrap().log_start_offset > Offset(10));
+    assert_eq!(storage.cleaner_status().passes, 0);
+    storage.shutdown();
 }
