@@ -18,12 +18,16 @@ use crate::{
     journal::{checkpoint::Checkpoint, ring::FIRST_SEGMENTS},
     log_state::LogState,
     partition::Partition,
+    queue::Request,
     segment_file::{SegmentFile, remove_in_front},
     shared::Shared,
 };
 
 pub(crate) use meta::{LogRow, Meta, Rolled, encode_log_row};
 pub(crate) use swap::{Clean, Swap};
+
+/// What a checkpoint may write to the map, by far.
+const LEAST_FREE_FOR_MAP: u64 = 16 << 20;
 
 /// What a checkpoint has to do, seen at a published cycle.
 #[derive(Debug)]
@@ -157,6 +161,10 @@ pub(crate) fn step(shared: &Shared) -> bool {
         }
         return true;
     }
+    if plan.is_some() && !shared.reserve.is_held() {
+        // An idle committer has to learn that it looks for space from now on.
+        shared.queue.push(Request::Probe { done: Box::new(drop) });
+    }
     if make_segment && let Some(segment) = shared.segments.wanted() {
         match add_segment(shared, segment) {
             Ok(()) => shared.segments.add(segment),
@@ -202,8 +210,19 @@ fn timed(shared: &Shared, take: impl FnOnce() -> io::Result<()>) -> io::Result<(
     Ok(())
 }
 
+/// sled takes nothing any more once a write of its own has failed, so it is not let near the end of
+/// the disk.
+fn make_room_for_map(shared: &Shared) -> io::Result<()> {
+    let free = || shared.host.disk.free_bytes(&shared.paths.data);
+    if shared.map.keeps() && free().is_ok_and(|free| free < LEAST_FREE_FOR_MAP) {
+        shared.reserve.release()?;
+    }
+    Ok(())
+}
+
 fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     let disk = shared.host.disk.as_ref();
+    make_room_for_map(shared)?;
     swap::swap_files(shared, &plan.swaps)?;
     let mut files = Vec::with_capacity(plan.files.len() + plan.rolled.len());
     for rolled in &plan.rolled {

@@ -105,7 +105,7 @@ impl<'a> Reading<'a> {
         let behind = next.map_or(snapshot.high_watermark, |next| next.file.base);
         let row = published.row_before(from).filter(|row| row.segment == segment.file.base);
         drop(published);
-        let position = match self.row_before(partition, row, from)? {
+        let position = match self.row_before(partition, row, from) {
             Some(row) if row.segment == segment.file.base => row.position,
             _ => 0,
         };
@@ -221,10 +221,14 @@ impl<'a> Reading<'a> {
         partition: &Partition,
         in_memory: Option<Row>,
         from: Offset,
-    ) -> Result<Option<Row>, ReadError> {
+    ) -> Option<Row> {
         match in_memory {
-            Some(row) => Ok(Some(row)),
-            None => Ok(self.map.row_before(partition.id, from)?),
+            Some(row) => Some(row),
+            // Without the map the file is read from its beginning.
+            None => self.map.row_before(partition.id, from).unwrap_or_else(|error| {
+                tracing::debug!(%error, "a row of the map cannot be read");
+                None
+            }),
         }
     }
 

@@ -240,3 +240,19 @@ fn a_write_or_a_sync_that_fails_ends_the_process_and_nothing_acknowledged_is_los
         storage.shutdown();
     }
 }
+
+#[test]
+fn the_map_is_not_let_near_the_end_of_the_disk() {
+    let dir = directory();
+    let faults = Faults::none();
+    let storage = open_on(&faults, dir.path());
+    let id = create(&storage, "t", 1, &[]);
+    until("the reserve is made", || storage.shared().reserve.is_held().then_some(()));
+    faults.set_free(15 * MIB);
+    change(&storage, CatalogueChange::DeleteTopic { id }).unwrap();
+    until("the reserve is given up", || (!storage.shared().reserve.is_held()).then_some(()));
+    assert!(faults.ends().is_empty());
+    faults.set_free(u64::MAX);
+    until("the reserve is made again", || storage.shared().reserve.is_held().then_some(()));
+    storage.shutdown();
+}

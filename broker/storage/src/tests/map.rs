@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use wire::{Offset, TimestampMs, batch::Marker};
+use wire::{Offset, ProducerId, TimestampMs, batch::Marker};
 
 use super::support::{
     LONG, answer, append, batch, close, compacted, create, directory, end, keyed, open,
     open_cleaning, open_resting, partition, produced, read_all, transactional, until,
 };
-use crate::{Isolation, PartitionId, Storage, codec::position, db::Map, log_state::Row};
+use crate::{
+    Isolation, PartitionId, Storage, codec::position, db::Map, log_state::Row, producer::Aborted,
+};
 
 fn fill(storage: &Storage) -> Vec<crate::PartitionId> {
     let topic = create(storage, "t", 2, &[("segment.bytes", "300000")]);
@@ -48,6 +50,29 @@ fn a_map_that_was_deleted_is_built_again_row_for_row() {
     std::fs::write(dir.path().join("map/0/db"), b"no sled").unwrap();
     let storage = open(dir.path());
     assert_eq!(storage.map_rows(), live);
+    storage.shutdown();
+}
+
+#[test]
+fn a_map_in_which_a_row_is_gone_is_built_again() {
+    let dir = directory();
+    let storage = open(dir.path());
+    let p = partition(create(&storage, "t", 1, &[]), 0);
+    // So many that sled keeps the partition's row in a file of its own.
+    for id in 0..3_000 {
+        append(&storage, p, produced(id, 0, 0, 1)).unwrap();
+    }
+    storage.shutdown();
+    let live = storage.map_rows();
+    close(storage, dir.path());
+    let blobs = dir.path().join("map/0/blobs");
+    assert!(std::fs::read_dir(&blobs).unwrap().count() > 0);
+    for blob in std::fs::read_dir(&blobs).unwrap() {
+        std::fs::remove_file(blob.unwrap().path()).unwrap();
+    }
+    let storage = open(dir.path());
+    assert_eq!(storage.map_rows(), live);
+    assert!(append(&storage, p, produced(7, 0, 0, 1)).unwrap().duplicate);
     storage.shutdown();
 }
 
@@ -93,6 +118,35 @@ fn the_map_stays_within_a_bound_of_its_rows() {
     let rows = map.dump();
     drop(map);
     assert_eq!(Map::open(&dir.path().join("map")).unwrap().dump(), rows);
+}
+
+#[test]
+fn a_copy_of_the_map_that_failed_leaves_nothing_to_the_next() {
+    let dir = directory();
+    let path = dir.path().join("map");
+    let id = partition(wire::TopicId::default(), 1);
+    let failed = Map::open(&dir.path().join("failed")).unwrap();
+    let aborted = Aborted {
+        producer_id: ProducerId(1),
+        first_offset: Offset(1),
+        last_offset: Offset(2),
+        last_stable_offset: Offset(3),
+    };
+    failed.put_aborted(id, &aborted).unwrap();
+    failed.flush().unwrap();
+    drop(failed);
+
+    let map = Map::open(&path).unwrap();
+    std::fs::rename(dir.path().join("failed/0"), path.join("1")).unwrap();
+    let mut round = 0;
+    while !map.shrink_beyond(0).unwrap() {
+        assert!(round < 200, "it does not grow");
+        round += 1;
+        map.put_log(id, &vec![round; 20_000]).unwrap();
+        map.flush().unwrap();
+    }
+    assert_eq!(map.dump().len(), 1);
+    assert!(map.aborted(id, Offset(0), Offset(9)).unwrap().is_empty());
 }
 
 /// What is left, as bytes.

@@ -167,7 +167,7 @@ fn a_file_whose_place_was_taken_while_it_was_read_is_not_what_a_read_answers() {
         let old = published.segments[0].clone();
         drop(published);
         // The cleaner would have removed the records of the transaction from it, and the marker.
-        let segment = Segment { file: SegmentFile::new(log.dir.clone(), Offset(0)), ..old.clone() };
+        let segment = Segment { file: SegmentFile::new(log.dir.clone(), Offset(0)), ..old };
         let (base, end) = (Offset(0), log.published().offsets.log_end_offset);
         let dropped_markers = vec![aborted.last_offset];
         let new = segment.file.clone();
