@@ -205,6 +205,15 @@ impl Catalogue {
         self.broker_configs.get(name).or_else(|| self.static_configs.get(name))
     }
 
+    /// Since when the producers were silent that are forgotten. What a clock wrote that was far
+    /// ahead would have every later start forget them all.
+    pub(crate) fn silent_since(&self, now: TimestampMs) -> Option<TimestampMs> {
+        let before = self.producers_expired_before?;
+        let is_possible = before <= now;
+        let longest_ms = self.producer_id_expiration_ms();
+        Some(if is_possible { before } else { TimestampMs(now.0.saturating_sub(longest_ms)) })
+    }
+
     /// How long a silent producer is remembered, in milliseconds.
     pub(crate) fn producer_id_expiration_ms(&self) -> i64 {
         let set = self.broker_config("producer.id.expiration.ms");

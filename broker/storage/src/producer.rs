@@ -71,9 +71,9 @@ pub(crate) struct Forgotten {
 }
 
 impl Forgotten {
-    pub(crate) fn of(catalogue: &Catalogue) -> Self {
+    pub(crate) fn of(catalogue: &Catalogue, now: TimestampMs) -> Self {
         let longest_ms = catalogue.producer_id_expiration_ms();
-        Self { before: catalogue.producers_expired_before, longest_ms }
+        Self { before: catalogue.silent_since(now), longest_ms }
     }
 }
 

@@ -128,7 +128,8 @@ impl Recovery<'_> {
         // What they decide for files is done below, and can't be taken back.
         self.rewrite_last(scan.cycles.last())?;
         let mut catalogue = self.checkpointed_catalogue()?;
-        self.forgotten = Forgotten::of(&catalogue);
+        let now = self.host.clock.now();
+        self.forgotten = Forgotten::of(&catalogue, now);
         let mut deleted = BTreeSet::new();
         let mut starts = HashMap::new();
         let mut swaps = Vec::new();
@@ -156,7 +157,7 @@ impl Recovery<'_> {
             if mutant::is(Mutant::ForgetProducers) {
                 entry.log.producers = Producers::default();
             }
-            if entry.log.producers.expire_again(Forgotten::of(&catalogue)) {
+            if entry.log.producers.expire_again(Forgotten::of(&catalogue, now)) {
                 self.written.touched.insert(*id);
             }
             if let Some(start) = starts.get(id) {
@@ -311,9 +312,9 @@ impl Recovery<'_> {
         let identity = disk.identity(&self.dir.paths.data);
         let same_boot = identity.is_some() && identity == self.checkpoint.identity;
         if self.checkpoint.clean || same_boot {
-            match Map::open(&self.dir.paths.map) {
+            match Map::open(&self.dir.paths.map).and_then(Map::checked) {
                 Ok(map) => return Ok(map),
-                Err(error) => tracing::warn!(%error, "the map cannot be opened; it is rebuilt"),
+                Err(error) => tracing::warn!(%error, "the map cannot be read; it is rebuilt"),
             }
         }
         self.new_map()

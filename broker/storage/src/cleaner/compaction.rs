@@ -78,7 +78,7 @@ impl<'a> Pass<'a> {
         let last = candidate.segments.last();
         let meta =
             last.map(|last| Meta::read(shared.host.disk.as_ref(), &last.file)).transpose()?;
-        let silent_since = shared.catalogue().producers_expired_before;
+        let silent_since = shared.catalogue().silent_since(now);
         let mut pass = Self {
             shared,
             candidate,

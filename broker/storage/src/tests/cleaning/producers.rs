@@ -113,6 +113,20 @@ fn a_forgotten_producer_may_come_back_with_any_sequence() {
     assert_eq!(states(&mut lab), live);
 }
 
+#[test]
+fn a_clock_that_was_far_ahead_does_not_have_every_start_forget_the_producers() {
+    let (mut lab, p) = started(1 << 30);
+    let early = batch(&lab, 1, 0);
+    lab.append(p, early).unwrap().unwrap();
+    lab.wait(30 * DAY_MS);
+    assert_eq!(lab.remembered(p), 0);
+    lab.pass(-30 * DAY_MS);
+    let back = batch(&lab, 2, 0);
+    lab.append(p, back.clone()).unwrap().unwrap();
+    lab.start().unwrap();
+    assert!(lab.append(p, back).unwrap().unwrap().duplicate);
+}
+
 /// The old sequences are in the log beside the new ones, and no time that passed tells them apart.
 #[test]
 fn a_start_takes_no_sequence_for_one_from_before_its_producer_was_forgotten() {
