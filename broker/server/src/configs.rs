@@ -135,6 +135,9 @@ pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = &[
     row("unclean.leader.election.enable", Boolean, "false", Some("unclean.leader.election.enable"), Accepts::Boolean),
 ];
 
+/// All values of a topic together have to fit into the storage's record of it.
+const MAX_VALUE_BYTES: usize = 1 << 10;
+
 /// The broker's configurations that may be changed while it runs. They are read where a request
 /// is handled.
 pub(crate) const DYNAMIC_BROKER_CONFIGS: &[&str] = &[
@@ -164,6 +167,9 @@ impl TopicConfig {
 
     /// Whether the value is one that the broker takes and acts by.
     pub(crate) fn accepts(&self, value: &str) -> bool {
+        if value.len() > MAX_VALUE_BYTES {
+            return false;
+        }
         match &self.accepts {
             Accepts::Between(least, most) => {
                 value.trim().parse::<i64>().is_ok_and(|value| (*least..=*most).contains(&value))
@@ -381,7 +387,9 @@ mod tests {
 
     #[test]
     fn values_that_the_broker_does_not_act_by_are_refused() {
+        let padded = " ".repeat(2_000) + "1000";
         for (name, value) in [
+            ("retention.ms", padded.as_str()),
             ("cleanup.policy", "compress"),
             ("cleanup.policy", ""),
             ("compression.type", "brotli"),
