@@ -134,6 +134,10 @@ async fn doctor_and_dump_show_what_is_stored_and_repair_what_is_damaged() {
         assert!(output.to_lowercase().contains(&part.to_lowercase()), "{part}: {output}");
     }
     assert_eq!(of(&["doctor", "--repair"]).0, 64);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", app.pid())).unwrap();
+    let limit = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] = [3, 4].map(|column| limit.split_whitespace().nth(column).unwrap());
+    assert_eq!(soft, hard, "a shell's limit is not the program's");
     app.stop().await;
 
     let (code, output, error) = of(&["doctor"]);

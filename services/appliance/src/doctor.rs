@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
 
 use config::Settings;
+use rustix::process::{Resource, getrlimit};
 use storage::{Host, Inspection, OpenError, RepairReport};
 
 use crate::Failure;
@@ -91,7 +92,7 @@ fn report(places: &[Place]) -> String {
     rows.push(row(["process", ""]));
     let files = open_files();
     let few = files.is_some_and(|files| files < OPEN_FILES);
-    let files = files.map_or("unknown".to_owned(), |files| files.to_string());
+    let files = files.map_or("no limit".to_owned(), |files| files.to_string());
     let advice = if few { ", which is few: `LimitNOFILE=65536` in the unit" } else { "" };
     rows.push(row(["  open files", &format!("{files}{advice}")]));
     let held = table(&[
@@ -104,11 +105,9 @@ fn report(places: &[Place]) -> String {
     format!("{}\n{held}{cautions}", table(&rows))
 }
 
-/// The soft limit of this process; a service's own is in its unit.
+/// What `serve` would raise its limit to here; a service's own is in its unit. No limit if none.
 fn open_files() -> Option<u64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
-    line.split_whitespace().nth(3)?.parse().ok()
+    getrlimit(Resource::Nofile).maximum
 }
 
 fn repaired(report: &RepairReport) -> String {

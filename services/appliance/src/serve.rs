@@ -37,6 +37,7 @@ const BROKER: &str = "broker";
 /// Runs everything, or one service `alone`, until a signal.
 pub(crate) fn serve(settings: &Settings, alone: Option<ServiceName>) -> Result<(), Failure> {
     let voice = log::start(&settings.log)?;
+    host::raise_open_files();
     let runtime = host::runtime()?;
     let result = runtime.block_on(run(settings, alone, voice));
     runtime.shutdown_timeout(LAST_WORDS);
