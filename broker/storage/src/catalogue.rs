@@ -21,6 +21,15 @@ pub(crate) const METADATA: PartitionId =
 const VERSION: u8 = 1;
 const PRODUCER_ID_EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// The catalogue is recorded once more in parts that end with the topic that reaches this.
+pub(crate) const PART_BYTES: usize = EXISTING_TOPIC_BYTES;
+/// They have no more records than this.
+pub(crate) const PART_RECORDS: usize = 256;
+/// A record beside its strings.
+const RECORD_BYTES: usize = 130;
+/// More than a topic's own name and configurations are; what made them sees to that.
+pub(crate) const EXISTING_TOPIC_BYTES: usize = 64 << 10;
+
 /// A change as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
@@ -56,6 +65,12 @@ pub(crate) enum Record {
 }
 
 impl Record {
+    /// A topic as it is.
+    pub(crate) fn of_topic(topic: &Topic) -> Self {
+        let Topic { id, name, partitions, configs } = topic.clone();
+        Self::Topic { id, name, partitions, configs }
+    }
+
     pub(crate) fn topic(&self) -> TopicId {
         match self {
             Self::Topic { id, .. } | Self::Deleted { id } => *id,
@@ -145,7 +160,23 @@ pub(crate) fn records_of(view: &BatchView<'_>) -> Option<Vec<Record>> {
     Some(found)
 }
 
+impl Topic {
+    /// About what its record takes.
+    pub(crate) fn recorded_bytes(&self) -> usize {
+        let configs = self.configs.iter().map(|(key, value)| key.len() + value.len() + 8);
+        RECORD_BYTES + self.name.len() + configs.sum::<usize>()
+    }
+}
+
 impl Catalogue {
+    /// About what it takes to record all of it.
+    pub(crate) fn recorded_bytes(&self) -> usize {
+        let topics = self.by_id.values().map(|topic| {
+            topic.recorded_bytes() + usize::try_from(topic.partitions).unwrap_or(0) * RECORD_BYTES
+        });
+        topics.sum()
+    }
+
     /// What a change is recorded as, if it is allowed. `new_id` is for a topic that is made.
     pub(crate) fn plan(
         &self,

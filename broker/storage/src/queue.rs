@@ -17,6 +17,7 @@ use crate::{
         Append, AppendError, Appended, CatalogueChange, CatalogueError, DeleteRecordsError, Done,
         Durability, PartitionId,
     },
+    catalogue::{EXISTING_TOPIC_BYTES, PART_BYTES, PART_RECORDS},
     keeper::Clean,
     mutant::{self, Mutant},
 };
@@ -102,6 +103,7 @@ impl Request {
             Self::Append(request) => sizes(request.batches.iter().skip(request.results.len())),
             Self::Atomic { batches, .. } => sizes(batches.iter()),
             Self::Catalogue { change, .. } => (1, CATALOGUE_RECORD_BYTES + strings(change)),
+            Self::Clean(Clean::RecordCatalogue { .. }) => (PART_RECORDS, 2 * PART_BYTES),
             Self::DeleteRecords(_) | Self::Clean(_) => (1, CATALOGUE_RECORD_BYTES),
             Self::Probe { .. } => (0, 0),
         }
@@ -129,11 +131,10 @@ fn sizes<'a>(batches: impl Iterator<Item = &'a Append>) -> (usize, usize) {
 
 /// An existing topic's own name and configs are written too; they are bounded by what made them.
 fn strings(change: &CatalogueChange) -> usize {
-    const EXISTING_TOPIC: usize = 64 << 10;
     let of = |configs: &std::collections::BTreeMap<String, String>| {
         configs.iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>()
     };
-    EXISTING_TOPIC
+    EXISTING_TOPIC_BYTES
         + match change {
             CatalogueChange::CreateTopic { name, configs, .. } => name.len() + of(configs),
             CatalogueChange::SetConfigs { configs, .. }

@@ -27,8 +27,11 @@ pub(crate) struct TopicSettings {
 const WEEK_MS: i64 = 7 * DAY_MS;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Of the catalogue's own log, which a start reads.
+const CATALOGUE_SEGMENT_BYTES: u64 = 4 << 20;
+
 impl TopicSettings {
-    /// Of a topic; none is the catalogue's own, which keeps everything.
+    /// Of a topic; none is the catalogue's own, of which nothing goes by itself.
     pub(crate) fn of(
         catalogue: &Catalogue,
         topic: Option<&Arc<Topic>>,
@@ -46,9 +49,12 @@ impl TopicSettings {
         let retention_ms = found.number("retention.ms", "log.retention.ms").unwrap_or(WEEK_MS);
         let retention_bytes = found.number("retention.bytes", "log.retention.bytes");
         Self {
-            segment_bytes: found
-                .number("segment.bytes", "log.segment.bytes")
-                .unwrap_or(default_segment_bytes),
+            segment_bytes: match topic {
+                Some(_) => found
+                    .number("segment.bytes", "log.segment.bytes")
+                    .unwrap_or(default_segment_bytes),
+                None => default_segment_bytes.min(CATALOGUE_SEGMENT_BYTES),
+            },
             // What may wait no longer for compaction does not stay in the file that is written to.
             segment_ms: if has("compact") {
                 segment_ms.min(max_compaction_lag_ms)

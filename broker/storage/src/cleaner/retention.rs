@@ -5,7 +5,9 @@ use std::time::Duration;
 use wire::{Offset, TimestampMs};
 
 use crate::{
+    api::Catalogue,
     catalogue::METADATA,
+    codec::position,
     keeper::Clean,
     partition::Published,
     queue::{DeleteRecords, Request},
@@ -16,11 +18,18 @@ use crate::{
 /// How often silent producers are looked for: Kafka's `producer.id.expiration.check.interval.ms`.
 const EXPIRE_PRODUCERS_EVERY: Duration = Duration::from_mins(10);
 
+/// The checkpoint that removes its old records is over by then.
+const RECORD_CATALOGUE_EVERY: Duration = Duration::from_mins(1);
+/// How many times what it says the log may be large.
+const TIMES_LIVE: u64 = 4;
+
 /// What retention remembers between two looks.
 #[derive(Debug, Default)]
 pub(crate) struct Retention {
     /// When silent producers are looked for next; not before one interval has passed.
     expire_producers_at: Option<Duration>,
+    /// When the catalogue may be recorded once more.
+    record_catalogue_at: Duration,
 }
 
 impl Retention {
@@ -35,6 +44,11 @@ impl Retention {
             let before = TimestampMs(now.0.saturating_sub(catalogue.producer_id_expiration_ms()));
             shared.queue.push(Request::Clean(Clean::ExpireProducers { before }));
         }
+        if began >= self.record_catalogue_at && is_mostly_history(shared, &catalogue) {
+            self.record_catalogue_at = began + RECORD_CATALOGUE_EVERY;
+            let again = Clean::RecordCatalogue { from: None, after: None };
+            shared.queue.push(Request::Clean(again));
+        }
         for (id, topic) in catalogue.partitions().filter(|(id, _)| *id != METADATA) {
             let Some(partition) = shared.partition(id) else { continue };
             let settings = TopicSettings::of(&catalogue, topic, shared.default_segment_bytes);
@@ -46,6 +60,14 @@ impl Retention {
             }
         }
     }
+}
+
+/// Whether the catalogue's log has more than one file and is far larger than what it says.
+fn is_mostly_history(shared: &Shared, catalogue: &Catalogue) -> bool {
+    let Some(partition) = shared.partition(METADATA) else { return false };
+    let bytes: u64 = partition.published().segments.iter().map(|segment| segment.length).sum();
+    let settings = TopicSettings::of(catalogue, None, shared.default_segment_bytes);
+    bytes > settings.segment_bytes && bytes > TIMES_LIVE * position(catalogue.recorded_bytes())
 }
 
 /// Where the log should begin, if that is not where it does.

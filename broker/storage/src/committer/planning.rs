@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wire::{Offset, TimestampMs, TopicId, batch::BatchHeader};
+use wire::{Offset, PartitionIndex, TimestampMs, TopicId, batch::BatchHeader};
 
 use super::{Answer, Checked, Committer, Entry, Planned, answers, is_whole};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         Append, AppendError, Appended, CatalogueChange, CatalogueError, DeleteRecordsError, Done,
         PartitionId,
     },
-    catalogue::{METADATA, Record, partitions_of},
+    catalogue::{METADATA, PART_BYTES, PART_RECORDS, Record, partitions_of},
     keeper::{Clean, Swap},
     log_scan::marker_of,
     partition::{Partition, Published},
@@ -31,6 +31,7 @@ impl Committer {
         let now = self.shared.host.clock.monotonic();
         while count > 0 || self.backlog.front().is_some_and(|request| request.size().0 == 0) {
             let Some(request) = self.backlog.pop_front() else { break };
+            let (batches, _) = request.size();
             match request {
                 Request::Append(mut request) => {
                     count -= self.plan_append(&mut request, count, now);
@@ -53,7 +54,7 @@ impl Committer {
                     self.plan_catalogue(change, done);
                 }
                 Request::Clean(clean) => {
-                    count -= 1;
+                    count = count.saturating_sub(batches);
                     self.plan_clean(clean);
                 }
                 Request::DeleteRecords(DeleteRecords { partition, before, done }) => {
@@ -245,8 +246,58 @@ impl Committer {
                 }
             }
             Clean::ExpireProducers { before } => self.plan_expiry(before),
+            Clean::RecordCatalogue { from, after } => self.plan_catalogue_again(from, after),
             Clean::Swap(_) => {}
         }
+    }
+
+    /// Records a part of the catalogue as it is now; the next follows in another cycle. Behind the
+    /// last, what was recorded in front of the first goes as deleted records do.
+    fn plan_catalogue_again(&mut self, from: Option<Offset>, after: Option<PartitionId>) {
+        let end = self.entries.get(&METADATA).map(|entry| entry.log.next_offset);
+        let Some(from) = from.or(end).filter(|_| !self.full) else { return };
+        let (records, last) = self.part_of_catalogue(after);
+        if records.iter().any(|record| self.record(record).is_err()) {
+            return;
+        }
+        self.shared.queue.push(match last {
+            Some(_) => Request::Clean(Clean::RecordCatalogue { from: Some(from), after: last }),
+            None => Request::DeleteRecords(DeleteRecords {
+                partition: METADATA,
+                before: Some(from),
+                done: Box::new(drop),
+            }),
+        });
+    }
+
+    /// The records of what comes behind a partition, and the last partition in them if there are
+    /// more.
+    fn part_of_catalogue(&self, after: Option<PartitionId>) -> (Vec<Record>, Option<PartitionId>) {
+        let mut records = Vec::new();
+        if after.is_none() {
+            let configs = self.catalogue.broker_configs.clone();
+            records.push(Record::BrokerConfigs { configs });
+            let expired = self.catalogue.producers_expired_before;
+            records.extend(expired.map(|before| Record::ProducersExpired { before }));
+        }
+        let mut bytes = 0;
+        let known = |id: &PartitionId| after.is_some_and(|after| *id <= after);
+        for (id, topic) in self.catalogue.partitions().skip_while(|(id, _)| known(id)) {
+            let Some(topic) = topic else { continue };
+            if id.partition == PartitionIndex(0) {
+                bytes += topic.recorded_bytes();
+                records.push(Record::of_topic(topic));
+            }
+            let offset = self.entries.get(&id).map_or(Offset(0), |entry| entry.log_start);
+            if offset > Offset(0) {
+                records.push(Record::LogStart { partition: id, offset });
+            }
+            // One partition adds two records at most.
+            if bytes >= PART_BYTES || records.len() + 2 > PART_RECORDS {
+                return (records, Some(id));
+            }
+        }
+        (records, None)
     }
 
     /// Forgets producers, and records that, unless there are none to forget.

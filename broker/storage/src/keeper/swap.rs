@@ -33,6 +33,12 @@ pub(crate) enum Clean {
     Swap(Box<Swap>),
     /// Everything in front of the offset is clean.
     CleanedTo(PartitionId, Offset),
+    /// The catalogue is to be recorded once more, behind this partition, so that what was recorded
+    /// in front of `from` may go.
+    RecordCatalogue {
+        from: Option<Offset>,
+        after: Option<PartitionId>,
+    },
     /// Producers that have been silent since are to be forgotten.
     ExpireProducers {
         before: TimestampMs,

@@ -10,11 +10,12 @@ use std::{
     time::Duration,
 };
 
-use wire::TimestampMs;
+use wire::{Offset, TimestampMs};
 
 use super::{Dice, SimDisk};
 use crate::{
     Config, Host, OpenError, Storage,
+    catalogue::METADATA,
     cleaner::{Cleaner, Retention},
     engine::{Opened, open},
     host::{Clock, Random, Running, Threads},
@@ -169,7 +170,7 @@ impl Machine {
         if self.has_ended() {
             return;
         }
-        let pending = self.pending_swaps();
+        let (pending, catalogue) = (self.pending_swaps(), self.catalogue_begins());
         let shared = &self.engine().shared;
         let had_checkpoint = !shared.jobs.is_idle();
         keeper::step(shared);
@@ -182,6 +183,16 @@ impl Machine {
         for _ in self.pending_swaps()..pending {
             self.note("compacted file took its place");
         }
+        if self.catalogue_begins() > catalogue {
+            self.note("old records of the catalogue went");
+        }
+    }
+
+    /// The first offset of the catalogue's log that is still there.
+    fn catalogue_begins(&mut self) -> Offset {
+        let log = self.engine().shared.partition(METADATA);
+        let first = log.and_then(|log| Some(log.published().segments.first()?.file.base));
+        first.unwrap_or(Offset(0))
     }
 
     /// Files written anew that wait for a checkpoint.

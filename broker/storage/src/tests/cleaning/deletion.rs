@@ -2,7 +2,8 @@ use wire::Offset;
 
 use super::lab::Lab;
 use crate::{
-    DeleteRecordsError, Isolation, ReadError, ReadLimit, Storage,
+    CatalogueChange, DeleteRecordsError, Isolation, ReadError, ReadLimit, Storage,
+    catalogue::{METADATA, Record},
     tests::support::{LONG, answer, append, batch, create, directory, open, partition, produced},
 };
 
@@ -101,4 +102,46 @@ fn a_map_that_was_deleted_is_built_again_without_the_deleted_records() {
     let found = storage.read(p, Offset(120), limit).unwrap();
     assert_eq!(found.slices.len(), 1);
     storage.shutdown();
+}
+
+#[test]
+fn the_catalogue_is_recorded_again_and_what_it_said_before_goes() {
+    let mut lab = Lab::new(1000);
+    lab.start().unwrap();
+    let p = lab.create(&[]).unwrap();
+    let gone = lab.create_named("gone", &[]).unwrap();
+    for index in 0..10 {
+        lab.append(p, batch(2, &[index; 200], 5)).unwrap().unwrap();
+    }
+    lab.delete(p, Some(9)).unwrap().unwrap();
+    lab.change(CatalogueChange::DeleteTopic { id: gone.topic }).unwrap();
+    let set = |bytes: i32| [("retention.bytes".to_owned(), bytes.to_string())].into();
+    for bytes in 1_000_001..=1_000_060 {
+        lab.change(CatalogueChange::SetConfigs { id: p.topic, configs: set(bytes) }).unwrap();
+    }
+    lab.change(CatalogueChange::SetBrokerConfigs { configs: set(-1) }).unwrap();
+    lab.checkpoint();
+    let bytes = |lab: &mut Lab| lab.read(METADATA).iter().map(bytes::Bytes::len).sum::<usize>();
+    assert!(lab.logs(METADATA)[0] == 0 && bytes(&mut lab) > 6_000);
+    lab.look();
+    lab.settle();
+    lab.checkpoint();
+    assert!(lab.logs(METADATA)[0] > 60 && bytes(&mut lab) < 2_000, "{}", bytes(&mut lab));
+    lab.look();
+    assert!(!lab.engine().committer.step(), "there is nothing more to gain");
+    for _ in 0..2 {
+        lab.start().unwrap();
+        let catalogue = lab.engine().shared.catalogue();
+        assert_eq!(catalogue.by_id.keys().copied().collect::<Vec<_>>(), [p.topic]);
+        assert_eq!(catalogue.by_name["t"].configs, set(1_000_060));
+        assert_eq!(catalogue.broker_configs, set(-1));
+        assert_eq!(lab.offsets(p).log_start_offset, Offset(9));
+        lab.checkpoint();
+    }
+    assert_eq!(lab.damages().len(), 0);
+    // A repair has nothing but the records.
+    let mut starts = Vec::new();
+    let topics = std::path::Path::new("/data/topics");
+    crate::inspect::each_record(&lab.disk, topics, &mut |record| starts.push(record));
+    assert!(starts.contains(&Record::LogStart { partition: p, offset: Offset(9) }));
 }

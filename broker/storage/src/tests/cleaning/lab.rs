@@ -15,8 +15,8 @@ use bytes::Bytes;
 use wire::{Offset, TimestampMs, TopicId, batch::BatchView};
 
 use crate::{
-    Append, AppendError, Appended, CatalogueChange, Config, DeleteRecordsError, Durability, Host,
-    Isolation, OpenError, PartitionId, ReadLimit,
+    Append, AppendError, Appended, CatalogueChange, Config, Damage, DeleteRecordsError, Durability,
+    Host, Inspection, Isolation, OpenError, PartitionId, ReadLimit,
     cleaner::{Cleaner, Retention},
     engine::{Opened, open},
     host::{Clock, Random, Running, Threads},
@@ -87,14 +87,24 @@ impl Lab {
 
     pub(super) fn start(&mut self) -> Result<(), OpenError> {
         self.engine = None;
-        let config = Config {
+        let writer = LogWriter::inline(Arc::clone(&self.host.disk));
+        self.engine = Some(open(&self.config(), self.host.clone(), writer, false)?);
+        Ok(())
+    }
+
+    fn config(&self) -> Config {
+        Config {
             segment_bytes: self.segment_bytes,
             journal_segment_bytes: 256 << 10,
             ..Config::new(PathBuf::from("/data"))
-        };
-        let writer = LogWriter::inline(Arc::clone(&self.host.disk));
-        self.engine = Some(open(&config, self.host.clone(), writer, false)?);
-        Ok(())
+        }
+    }
+
+    /// What a doctor finds.
+    pub(super) fn damages(&mut self) -> Vec<Damage> {
+        self.engine = None;
+        let inspection = Inspection::open(&self.config(), &self.host).unwrap();
+        inspection.damages(&mut |_, _| {}).unwrap()
     }
 
     pub(super) fn engine(&mut self) -> &mut Opened {
@@ -143,11 +153,16 @@ impl Lab {
         self.settle();
     }
 
-    /// One look of the cleaner, and what follows from it.
-    pub(super) fn clean(&mut self) {
+    /// One look of the cleaner.
+    pub(super) fn look(&mut self) {
         let shared = Arc::clone(&self.engine().shared);
         self.retention.step(&shared);
         self.cleaner.step(&shared);
+    }
+
+    /// One look of the cleaner, and what follows from it.
+    pub(super) fn clean(&mut self) {
+        self.look();
         self.settle();
     }
 
@@ -168,9 +183,17 @@ impl Lab {
     }
 
     pub(super) fn create(&mut self, configs: &[(&str, &str)]) -> Option<PartitionId> {
+        self.create_named("t", configs)
+    }
+
+    pub(super) fn create_named(
+        &mut self,
+        name: &str,
+        configs: &[(&str, &str)],
+    ) -> Option<PartitionId> {
         let configs: BTreeMap<_, _> =
             configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let name = "t".to_owned();
+        let name = name.to_owned();
         let topic = self.change(CatalogueChange::CreateTopic { name, partitions: 1, configs })?;
         Some(crate::tests::support::partition(topic, 0))
     }
