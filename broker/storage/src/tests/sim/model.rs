@@ -165,10 +165,13 @@ impl Model {
             }
             Event::Forgotten(id) => {
                 self.topic = None;
-                self.synced.retain(|(partition, _), _| partition.topic != id);
-                self.written.retain(|(partition, _), _| partition.topic != id);
-                self.seen.retain(|(partition, _), _| partition.topic != id);
-                self.known.retain(|(partition, _), _| partition.topic != id);
+                // A topic that is there after all, for the crash came first, is as it was; what was
+                // compacted away is known only here.
+                if self.kind(id) != Kind::Compacted {
+                    self.synced.retain(|(partition, _), _| partition.topic != id);
+                    self.written.retain(|(partition, _), _| partition.topic != id);
+                    self.seen.retain(|(partition, _), _| partition.topic != id);
+                }
             }
             Event::Gone(id) => drop(self.gone.insert(id)),
             Event::StartAsked(id, offset) => raise(&mut self.starts_asked, id, offset),
@@ -239,6 +242,13 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// The partitions of compacted topics.
+    pub(super) fn compacted(&self, engine: &Opened) -> Vec<PartitionId> {
+        let catalogue = engine.shared.catalogue();
+        let topics = catalogue.by_id.values().filter(|it| self.kind(it.id) == Kind::Compacted);
+        topics.flat_map(|it| (0..it.partitions).map(|index| partition(it.id, index))).collect()
     }
 
     /// A log's start is not in front of what was answered, and not behind what was asked for.

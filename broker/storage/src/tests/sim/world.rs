@@ -380,10 +380,20 @@ impl World {
         let engine = self.machine.engine.as_ref().unwrap();
         let (now, tally) = (self.machine.now(), &self.disk.tally());
         self.model.verify(&Seeing { engine, how, now, tally })?;
+        let mut settled = Vec::new();
         let partitions = engine.shared.partitions.read().unwrap();
         let end = |log: &Partition| log.published().offsets.high_watermark;
         let ends = partitions.iter().map(|(id, log)| (*id, end(log))).collect();
         drop(partitions);
+        // What nobody was answered is settled now, and may be compacted before anybody reads it.
+        for id in self.model.compacted(engine) {
+            for (offset, bytes) in
+                super::model::read(engine, (id, true), Isolation::ReadUncommitted)?
+            {
+                settled.push(Event::Seen(id, offset, bytes));
+            }
+        }
+        settled.into_iter().try_for_each(|event| self.tell(event))?;
         self.tell(Event::Started(ends))
     }
 
