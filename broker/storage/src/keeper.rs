@@ -212,17 +212,19 @@ fn timed(shared: &Shared, take: impl FnOnce() -> io::Result<()>) -> io::Result<(
 
 /// sled takes nothing any more once a write of its own has failed, so it is not let near the end of
 /// the disk.
-fn make_room_for_map(shared: &Shared) -> io::Result<()> {
+fn make_room_for_map(shared: &Shared) {
     let free = || shared.host.disk.free_bytes(&shared.paths.data);
-    if shared.map.keeps() && free().is_ok_and(|free| free < LEAST_FREE_FOR_MAP) {
-        shared.reserve.release()?;
+    if shared.map.keeps()
+        && free().is_ok_and(|free| free < LEAST_FREE_FOR_MAP)
+        && let Err(error) = shared.reserve.release()
+    {
+        tracing::warn!(%error, "the reserve could not be given up");
     }
-    Ok(())
 }
 
 fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     let disk = shared.host.disk.as_ref();
-    make_room_for_map(shared)?;
+    make_room_for_map(shared);
     swap::swap_files(shared, &plan.swaps)?;
     let mut files = Vec::with_capacity(plan.files.len() + plan.rolled.len());
     for rolled in &plan.rolled {

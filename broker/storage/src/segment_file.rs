@@ -274,7 +274,7 @@ impl SegmentFile {
 pub(crate) struct OpenFiles {
     limit: usize,
     files: Mutex<VecDeque<Weak<SegmentFile>>>,
-    written: Mutex<Vec<Arc<SegmentFile>>>,
+    written: Mutex<Vec<Weak<SegmentFile>>>,
 }
 
 impl OpenFiles {
@@ -286,11 +286,14 @@ impl OpenFiles {
     /// before.
     pub(crate) fn rest<'a>(&self, synced: impl Iterator<Item = &'a Arc<SegmentFile>>) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.extend(synced.cloned());
+        // Nobody has those of deleted topics any more, and so they are closed.
+        let before = written.iter().filter_map(Weak::upgrade);
+        let mut files: Vec<_> = before.chain(synced.cloned()).collect();
         // One that was there before and is again has been written to.
-        written.sort_unstable_by_key(Arc::as_ptr);
-        written.dedup_by(|one, other| Arc::ptr_eq(one, other));
-        written.retain(|file| file.rest());
+        files.sort_unstable_by_key(Arc::as_ptr);
+        files.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        files.retain(|file| file.rest());
+        *written = files.iter().map(Arc::downgrade).collect();
     }
 
     /// A file that was read since it last stood in front goes to the back once.
@@ -362,5 +365,10 @@ mod tests {
         checkpoint(&[]);
         assert_eq!([is_open(&idle), is_open(&busy)], [false, false]);
         assert!(open.written.lock().unwrap().is_empty());
+        busy.for_writing(disk.as_ref()).unwrap();
+        checkpoint(&[&busy]);
+        let deleted = Arc::downgrade(&busy);
+        drop(busy);
+        assert!(deleted.upgrade().is_none(), "what is deleted gives its space back at once");
     }
 }

@@ -13,7 +13,6 @@ use wire::{ErrorCode, LeaderEpoch, Offset, TimestampMs};
 use crate::alter::repeated;
 use crate::context::{Broker, Context};
 use crate::dispatch::{Api, Failure, Reply, Request};
-use crate::once::once;
 use crate::tasks;
 use crate::topics;
 
@@ -33,8 +32,10 @@ const READ_COMMITTED: i8 = 1;
 
 async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
     let version = request.version;
-    let mut asked: ListOffsetsRequest = request.decode()?;
-    asked.topics = once(asked.topics, |topic| topic.name.clone());
+    let asked: ListOffsetsRequest = request.decode()?;
+    let repeated = repeated(asked.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|wanted| (topic.name.as_str(), wanted.partition_index))
+    }));
     let catalogue = ctx.broker.storage.catalogue();
     let committed = asked.isolation_level == READ_COMMITTED;
     let mut response = ListOffsetsResponse::default();
@@ -44,12 +45,12 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
         } else {
             ctx.topic_named(&catalogue, &topic.name)
         };
-        let repeated = repeated(topic.partitions.iter().map(|wanted| wanted.partition_index));
+        let name = topic.name.as_str();
         let mut answers = Vec::with_capacity(topic.partitions.len());
         let leader_epoch = ctx.broker.storage.leader_epoch();
         for wanted in &topic.partitions {
             let partition = found.as_ref().map_err(|code| *code).and_then(|topic| {
-                if repeated.contains(&wanted.partition_index) {
+                if repeated.contains(&(name, wanted.partition_index)) {
                     return Err(ErrorCode::INVALID_REQUEST);
                 }
                 topics::check_leader_epoch(leader_epoch, wanted.current_leader_epoch)?;

@@ -1,5 +1,7 @@
 //! `OffsetForLeaderEpoch` v2-4. v3: replica id; v4: flexible.
 
+use std::collections::HashSet;
+
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
@@ -10,7 +12,6 @@ use wire::{ErrorCode, LeaderEpoch, Offset};
 
 use crate::context::Context;
 use crate::dispatch::{Api, Failure, Reply, Request};
-use crate::once::once;
 use crate::topics;
 
 pub(crate) const API: Api = Api {
@@ -22,7 +23,12 @@ pub(crate) const API: Api = Api {
 
 fn handle(ctx: &mut Context, request: &Request) -> Result<Reply, Failure> {
     let mut asked: OffsetForLeaderEpochRequest = request.decode()?;
-    asked.topics = once(asked.topics, |topic| topic.topic.clone());
+    let mut seen = HashSet::new();
+    for topic in &mut asked.topics {
+        let name = &topic.topic;
+        topic.partitions.retain(|wanted| seen.insert((name.clone(), wanted.partition)));
+    }
+    asked.topics.retain(|topic| !topic.partitions.is_empty());
     let catalogue = ctx.broker.storage.catalogue();
     let mut response = OffsetForLeaderEpochResponse::default();
     for topic in &asked.topics {
@@ -43,11 +49,10 @@ fn handle(ctx: &mut Context, request: &Request) -> Result<Reply, Failure> {
                 }
             }
         };
-        let partitions = once(&topic.partitions, |wanted| wanted.partition);
         response.topics.push(
             OffsetForLeaderTopicResult::default()
                 .with_topic(topic.topic.clone())
-                .with_partitions(partitions.into_iter().map(answer).collect()),
+                .with_partitions(topic.partitions.iter().map(answer).collect()),
         );
     }
     request.reply(&response)

@@ -29,7 +29,6 @@ fn often(request: &RequestKind) -> RequestKind {
             it.topics.iter_mut().for_each(repeat);
         }
         RequestKind::OffsetForLeaderEpoch(it) => repeat(&mut it.topics),
-        RequestKind::ListOffsets(it) => repeat(&mut it.topics),
         RequestKind::Fetch(it) => it.topics.iter_mut().for_each(|one| repeat(&mut one.partitions)),
         _ => panic!("an API that names things in no list"),
     }
@@ -58,7 +57,6 @@ fn an_answer_does_not_grow_with_how_often_a_thing_is_named() {
             (ApiKey::OffsetFetch, 7),
             (ApiKey::OffsetFetch, 8),
             (ApiKey::OffsetForLeaderEpoch, 4),
-            (ApiKey::ListOffsets, 7),
             (ApiKey::Fetch, 12),
         ] {
             let once = about(key, version, topic).unwrap();

@@ -251,11 +251,17 @@ impl Committer {
         }
     }
 
-    /// Records a part of the catalogue as it is now; the next follows in another cycle. Behind the
-    /// last, what was recorded in front of the first goes as deleted records do.
+    /// Records a part of the catalogue as it is now, the first in a file of its own; the next follows
+    /// in another cycle. Behind the last, the files in front go as those of deleted records do.
     fn plan_catalogue_again(&mut self, from: Option<Offset>, after: Option<PartitionId>) {
-        let end = self.entries.get(&METADATA).map(|entry| entry.log.next_offset);
-        let Some(from) = from.or(end).filter(|_| !self.full) else { return };
+        if self.full {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(&METADATA) else { return };
+        if from.is_none() && entry.log.position > 0 {
+            self.uncovered.rolled.extend(entry.roll());
+        }
+        let from = from.unwrap_or(entry.log.next_offset);
         let (records, last) = self.part_of_catalogue(after);
         if records.iter().any(|record| self.record(record).is_err()) {
             return;

@@ -127,6 +127,12 @@ fn the_catalogue_is_recorded_again_and_what_it_said_before_goes() {
     lab.settle();
     lab.checkpoint();
     assert!(lab.logs(METADATA)[0] > 60 && bytes(&mut lab) < 2_000, "{}", bytes(&mut lab));
+    let first = lab.logs(METADATA)[0];
+    assert_eq!(
+        lab.offsets(METADATA).log_start_offset,
+        Offset(first),
+        "no history is left in a file"
+    );
     lab.look();
     assert!(!lab.engine().committer.step(), "there is nothing more to gain");
     for _ in 0..2 {
