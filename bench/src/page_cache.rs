@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Seek},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -45,7 +45,10 @@ impl Filler {
         let started = Stopwatch::start();
         while process::free_mb()? > LEFT_FREE_MB && started.elapsed() < LONGEST {
             for _ in 0..64 {
-                self.file.read_exact(&mut piece)?;
+                if self.file.read(&mut piece)? == 0 {
+                    // So much was read in the turns before.
+                    self.file.rewind()?;
+                }
             }
         }
         Ok(())
