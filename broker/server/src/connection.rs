@@ -40,10 +40,6 @@ const SENT_FROM_BYTES: usize = 32 << 10;
 const FILE_STEP_BYTES: usize = 256 << 10;
 /// So much is read from the disk at a time while somebody waits for the journal, which is on it.
 const PACED_STEP_BYTES: usize = 64 << 10;
-/// So much is waited for at a time while nobody does.
-const COLD_STEP_BYTES: usize = 1 << 20;
-/// Then what lies behind that is read as well, for the next fetch.
-const READ_AHEAD_BYTES: usize = 1 << 20;
 
 /// Why a connection ended, other than by the client's wish.
 #[derive(Debug, thiserror::Error)]
@@ -305,45 +301,44 @@ async fn write_pieces(
     }
 }
 
-/// Sends records from the page cache. What is not there is brought there before, by a thread that
-/// may wait for the disk.
+/// Sends records from the page cache. What is not there is read before, by a thread that may wait
+/// for the disk; what comes next is read ahead unless somebody waits for the journal.
 async fn send_file(
     socket: &mut Outgoing<'_>,
     slice: &FileSlice,
     broker: &Broker,
 ) -> Result<(), Ended> {
     let limit = broker.config.limits.frame;
-    let (mut sent, mut warm) = (0, 0);
+    let mut sent = 0;
     while sent < slice.length {
+        let beside_commits = broker.storage.is_committing();
+        slice.set_read_ahead(!beside_commits, sent);
         let length = FILE_STEP_BYTES.min(slice.length - sent);
-        if warm <= sent {
-            warm = sent + length;
-            if !slice.is_cached(sent, length) {
-                warm = warm_up(slice, sent, broker).await?;
-            }
-        }
-        let part = sent..warm.min(sent + length);
-        sent += if let Some(step) = send_cached(socket, slice, part.clone(), limit).await? {
-            step
+        let bytes = if !slice.is_cached(sent, length) {
+            load_cold(slice, sent, length, beside_commits).await?
+        } else if let Some(step) = send_cached(socket, slice, sent..sent + length, limit).await? {
+            sent += step;
+            continue;
         } else {
-            let bytes = slice.load_part(sent, part.len()).map_err(Ended::Log)?;
-            write_all(socket, &mut VecDeque::from([bytes]), limit).await?;
-            part.len()
+            slice.load_part(sent, length).map_err(Ended::Log)?
         };
+        sent += bytes.len();
+        write_all(socket, &mut VecDeque::from([bytes]), limit).await?;
     }
     Ok(())
 }
 
-/// Brings the next part of a slice into the page cache; answers where it ends.
-async fn warm_up(slice: &FileSlice, from: usize, broker: &Broker) -> Result<usize, Ended> {
-    let beside_commits = broker.storage.is_committing();
-    let (step, ahead) =
-        if beside_commits { (PACED_STEP_BYTES, 0) } else { (COLD_STEP_BYTES, READ_AHEAD_BYTES) };
-    let length = step.min(slice.length - from);
+/// Reads up to `length` bytes of a slice from the disk; few of them beside commits.
+async fn load_cold(
+    slice: &FileSlice,
+    from: usize,
+    length: usize,
+    beside_commits: bool,
+) -> Result<Bytes, Ended> {
+    let length = if beside_commits { length.min(PACED_STEP_BYTES) } else { length };
     let slice = slice.clone();
-    let read = move || slice.warm_up(from, length, ahead);
-    tasks::waiting_for_disk(beside_commits, read).await.flatten().map_err(Ended::Log)?;
-    Ok(from + length)
+    let read = move || slice.load_part(from, length);
+    tasks::waiting_for_disk(beside_commits, read).await.flatten().map_err(Ended::Log)
 }
 
 /// Sends a part of a slice from the page cache; answers how much, or nothing where that cannot be done.

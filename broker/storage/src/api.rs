@@ -212,9 +212,6 @@ pub struct FileSlice {
     pub(crate) position: u64,
 }
 
-/// What is announced arrives in pieces of about so many bytes, the first first.
-const WAITED_FOR_AT_ONCE: usize = 128 << 10;
-
 impl FileSlice {
     /// All bytes.
     pub fn load(&self) -> io::Result<Bytes> {
@@ -241,17 +238,9 @@ impl FileSlice {
         self.file.is_cached(self.position + position(start), length)
     }
 
-    /// Reads these bytes into the page cache. The `ahead` bytes of the file behind them are begun
-    /// with and not waited for.
-    pub fn warm_up(&self, start: usize, length: usize, ahead: usize) -> io::Result<()> {
-        let first = self.position + position(start);
-        let length = length.min(self.length.saturating_sub(start));
-        self.file.announce(first, position(length.saturating_add(ahead)));
-        let last = length.saturating_sub(1);
-        for at in (0..last).step_by(WAITED_FOR_AT_ONCE).chain([last]) {
-            read_exact(self.file.as_ref(), &mut [0], first + position(at))?;
-        }
-        Ok(())
+    /// Whether reads from `start` on fetch what lies behind them in the file as well, for the next fetch.
+    pub fn set_read_ahead(&self, on: bool, start: usize) {
+        self.file.set_read_ahead(on, self.position + position(start));
     }
 
     /// Sends up to `length` bytes from `start` on to a socket, from the page cache. Answers how

@@ -87,8 +87,9 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// From now on a read fetches what it asks for and no more.
     fn forgo_read_ahead(&self) {}
-    /// Has a range read into the page cache, without waiting for it.
-    fn announce(&self, _position: u64, _length: u64) {}
+    /// Whether reads of old bytes from `position` on fetch what probably comes next as well. What others
+    /// have not read yet there may be forgotten when they no longer do.
+    fn set_read_ahead(&self, _on: bool, _position: u64) {}
     /// Whether a read of this range would most likely not wait for the disk.
     fn is_cached(&self, _position: u64, _length: usize) -> bool {
         true

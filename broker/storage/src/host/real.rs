@@ -3,18 +3,22 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IoSliceMut},
+    num::NonZeroU64,
     os::{
         fd::BorrowedFd,
         unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::{
-    fs::{FallocateFlags, FlockOperation, OFlags},
+    fs::{Advice, FallocateFlags, FlockOperation, OFlags},
     io::{Errno, ReadWriteFlags},
 };
 use wire::TimestampMs;
@@ -54,14 +58,14 @@ struct RealDisk {
 impl Disk for RealDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         if how == Open::Read {
-            return Ok(Arc::new(RealFile(File::open(path)?)));
+            return Ok(RealFile::new(File::open(path)?));
         }
         if how == Open::Direct
             && let Some(file) = direct(&options(), path)
         {
-            return Ok(Arc::new(RealFile(file)));
+            return Ok(RealFile::new(file));
         }
-        Ok(Arc::new(RealFile(options().open(path)?)))
+        Ok(RealFile::new(options().open(path)?))
     }
 
     fn length(&self, path: &Path) -> io::Result<u64> {
@@ -166,15 +170,35 @@ struct HeldLock(#[expect(dead_code, reason = "the lock lasts as long as the file
 
 impl Lock for HeldLock {}
 
+/// The kernel reads ahead no more than this at a time, unless it was told to be bolder.
+const WINDOW_BYTES: u64 = 16 << 20;
+/// A window that is just being read cannot be forgotten: so it is tried as often.
+const MOST_FORGOTTEN: u32 = 32;
+
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// How often what was read ahead is still to be forgotten, once nobody wants it any more.
+    windows_left: AtomicU32,
+}
+
+impl RealFile {
+    fn new(file: File) -> Arc<Self> {
+        Arc::new(Self { file, windows_left: AtomicU32::new(0) })
+    }
+
+    /// A hint; reads work without it. A length of 0 means up to the end.
+    fn advise(&self, advice: Advice, position: u64, length: u64) {
+        let _hint = rustix::fs::fadvise(&self.file, position, NonZeroU64::new(length), advice);
+    }
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let at = position.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
-            match self.0.read_at(rest, at) {
+            match self.file.read_at(rest, at) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -185,41 +209,54 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, position)
+        self.file.write_all_at(bytes, position)
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fdatasync(&self.0)?)
+        Ok(rustix::fs::fdatasync(&self.file)?)
     }
 
     fn sync_file_system(&self) -> io::Result<()> {
-        if rustix::fs::fstatfs(&self.0)?.f_type == FUSE_SUPER_MAGIC {
+        if rustix::fs::fstatfs(&self.file)?.f_type == FUSE_SUPER_MAGIC {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        Ok(rustix::fs::syncfs(&self.0)?)
+        Ok(rustix::fs::syncfs(&self.file)?)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        Ok(rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, length)?)
+        Ok(rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length)?)
     }
 
     fn forgo_read_ahead(&self) {
-        // It is a hint; reads work without it.
-        let _hint = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::Random);
+        self.advise(Advice::Random, 0, 0);
     }
 
-    fn announce(&self, position: u64, length: u64) {
-        let Some(length) = std::num::NonZeroU64::new(length) else { return };
-        let advice = rustix::fs::Advice::WillNeed;
-        let _hint = rustix::fs::fadvise(&self.0, position, Some(length), advice);
+    /// The kernel reads ahead in windows that grow, into large folios, which takes half of the CPU time of ranges
+    /// that it is told to read. But a mark in each window begins the next one, whoever comes to it and whatever he
+    /// advised: so that this ends, what was read ahead is forgotten. Where the file ends, it ends by itself.
+    fn set_read_ahead(&self, on: bool, position: u64) {
+        if on {
+            if self.windows_left.swap(MOST_FORGOTTEN, Ordering::Relaxed) != MOST_FORGOTTEN {
+                self.advise(Advice::Normal, 0, 0);
+            }
+            return;
+        }
+        let is_far_from_end = || self.len().is_ok_and(|end| position + WINDOW_BYTES < end);
+        if self.windows_left.load(Ordering::Relaxed) > 0 && is_far_from_end() {
+            let count_down = |left: u32| Some(left.saturating_sub(1));
+            let order = Ordering::Relaxed;
+            self.windows_left.fetch_update(order, order, count_down).unwrap_or_default();
+            self.advise(Advice::Random, 0, 0);
+            self.advise(Advice::DontNeed, position, WINDOW_BYTES);
+        }
     }
 
     /// Asks for the first and the last byte: what lies between came with them, in one read.
@@ -229,13 +266,13 @@ impl DiskFile for RealFile {
             let mut byte = [0];
             let into = &mut [IoSliceMut::new(&mut byte)];
             // A file system that cannot tell is read as if it were in memory.
-            rustix::io::preadv2(&self.0, into, at, ReadWriteFlags::NOWAIT) != Err(Errno::AGAIN)
+            rustix::io::preadv2(&self.file, into, at, ReadWriteFlags::NOWAIT) != Err(Errno::AGAIN)
         })
     }
 
     fn send_to(&self, socket: BorrowedFd<'_>, position: u64, length: usize) -> io::Result<usize> {
         let mut at = position;
-        match rustix::fs::sendfile(socket, &self.0, Some(&mut at), length) {
+        match rustix::fs::sendfile(socket, &self.file, Some(&mut at), length) {
             Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
             sent => Ok(sent?),
         }

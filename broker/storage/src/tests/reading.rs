@@ -1,4 +1,9 @@
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io::{self, Read},
+    os::{fd::AsFd, unix::net::UnixStream},
+    sync::Arc,
+    time::Duration,
+};
 
 use wire::{
     Offset,
@@ -11,6 +16,7 @@ use super::support::{
 };
 use crate::{
     Config, Host, Isolation, PartitionId, ReadError, ReadLimit, Storage,
+    host::Open,
     keeper::Swap,
     partition::{Partition, Segment},
     producer::Aborted,
@@ -113,6 +119,52 @@ fn what_is_not_in_memory_is_read_only_by_who_may_wait() {
     let read = storage.read(p, Offset(0), limit(1 << 20)).unwrap();
     assert_eq!(read.slices[0].load().unwrap()[16..], sent[16..]);
     storage.shutdown();
+}
+
+/// What this thread had read from the disk so far, in bytes.
+fn bytes_from_disk() -> u64 {
+    let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    counts.lines().find_map(|line| line.strip_prefix("read_bytes: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn reading_ahead_ends_when_it_is_no_longer_wanted() {
+    const PIECE: u64 = 64 << 10;
+    const PIECES: u64 = 1 << 10;
+    let dir = directory();
+    let path = dir.path().join("old");
+    std::fs::write(&path, vec![1; usize::try_from(PIECES * PIECE).unwrap()]).unwrap();
+    let host = Host::real();
+    let file = host.disk.open(&path, Open::Read).unwrap();
+    file.sync().unwrap();
+    let same = std::fs::File::open(&path).unwrap();
+    rustix::fs::fadvise(&same, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+
+    let mut buffer = vec![0; usize::try_from(PIECE).unwrap()];
+    let (to, mut from) = UnixStream::pair().unwrap();
+    let mut read = |piece: u64, ahead: bool| {
+        let before = bytes_from_disk();
+        file.set_read_ahead(ahead, piece * PIECE);
+        let sent = file.send_to(to.as_fd(), piece * PIECE, buffer.len());
+        from.read_exact(&mut buffer[..sent.unwrap()]).unwrap();
+        bytes_from_disk() - before
+    };
+    let first = read(0, true);
+    if first == 0 {
+        // A file system that is memory forgets nothing.
+        return;
+    }
+    let ahead: u64 = (1..16).map(|piece| read(piece, true)).sum();
+    assert!(first + ahead > 16 * PIECE, "nothing was read ahead");
+    let mut alone = 0;
+    for piece in 16..PIECES {
+        let by_itself = 1..=PIECE;
+        alone = if by_itself.contains(&read(piece, false)) { alone + 1 } else { 0 };
+        if alone == 16 {
+            return;
+        }
+    }
+    panic!("reading ahead went on to the end");
 }
 
 /// A log with an aborted transaction of offsets 0 and 1, whose file nobody has open, and who knows what of it.
