@@ -22,18 +22,18 @@ const TOPIC: &str = "bench-beside";
 const OTHER_TOPIC: &str = "bench-other";
 const PRODUCERS: usize = 4;
 /// The reader's old records: it is not to come to their end.
-const OLD_BYTES_PER_SECOND: u64 = 400_000_000;
-const OLD_BYTES_MAX: u64 = 6_000_000_000;
+const OLD_BYTES_PER_SECOND: u64 = 1_700_000_000;
+const OLD_BYTES_MAX: u64 = 12_000_000_000;
 /// Other producers, together, send so many records of 1 KiB a second, in requests of sixteen.
 const OTHERS_PER_SECOND: u32 = 15_000;
 const RECORDS_PER_REQUEST: u8 = 16;
 const MANY_PARTITIONS: i32 = 1000;
-/// Other work begins before the producers do, and ends after them.
+/// Other producers begin before those that are looked at, and end after them.
 const HEAD_START: Duration = Duration::from_secs(1);
 
 pub(super) fn run(turn: &mut Turn<'_>) -> io::Result<()> {
     turn.with_topic(TOPIC, PARTITIONS, |turn| {
-        let mut alone = one_in_flight(turn, None)?;
+        let mut alone = one_in_flight(turn, Duration::ZERO, None)?;
         turn.figures.set(row::ALONE_P99, alone.quantile_ms(990));
         cold_reader(turn)?;
         let mut beside = others(turn, PARTITIONS)?;
@@ -44,9 +44,10 @@ pub(super) fn run(turn: &mut Turn<'_>) -> io::Result<()> {
     })
 }
 
-/// The producers' latencies, while `other` is done by another thread.
+/// The producers' latencies, while `other` is done by another thread, which begins first.
 fn one_in_flight(
     turn: &Turn<'_>,
+    head_start: Duration,
     other: Option<&(dyn Fn() -> io::Result<()> + Sync)>,
 ) -> io::Result<Latencies> {
     let load = produce::Load {
@@ -61,9 +62,7 @@ fn one_in_flight(
     };
     thread::scope(|scope| {
         let other = other.map(|other| scope.spawn(other));
-        if other.is_some() {
-            thread::sleep(HEAD_START);
-        }
+        thread::sleep(head_start);
         let produced = produce::run(&turn.peer.brokers, &load)?;
         if let Some(other) = other {
             other.join().map_err(|_panicked| io::Error::other("the other work panicked"))??;
@@ -74,13 +73,13 @@ fn one_in_flight(
 
 fn cold_reader(turn: &mut Turn<'_>) -> io::Result<()> {
     turn.with_topic(OTHER_TOPIC, PARTITIONS, |turn| {
-        let bytes = (turn.limit() + 2 * HEAD_START).as_secs() * OLD_BYTES_PER_SECOND;
+        let bytes = turn.limit().as_secs() * OLD_BYTES_PER_SECOND;
         let until = Until::Sent(bytes.min(OLD_BYTES_MAX));
         let old = saturating(OTHER_TOPIC, PARTITIONS, 16 << 10, CONNECTIONS, until);
         produce::run(&turn.peer.brokers, &old)?;
         turn.peer.evict()?;
         let all: Vec<i32> = (0..PARTITIONS).collect();
-        let limit = turn.limit() + 2 * HEAD_START;
+        let limit = turn.limit();
         let load = fetch::Load { topic: OTHER_TOPIC, partitions: &all, connections: 1, limit };
         let fetched = Mutex::new(fetch::Fetched::default());
         let read = || {
@@ -88,7 +87,7 @@ fn cold_reader(turn: &mut Turn<'_>) -> io::Result<()> {
             *fetched.lock().unwrap_or_else(PoisonError::into_inner) = read;
             Ok(())
         };
-        let mut beside = one_in_flight(turn, Some(&read))?;
+        let mut beside = one_in_flight(turn, Duration::ZERO, Some(&read))?;
         let fetched = *fetched.lock().unwrap_or_else(PoisonError::into_inner);
         turn.figures.set(row::BESIDE_READER_P99, beside.quantile_ms(990));
         let moved = Throughput {
@@ -114,6 +113,7 @@ fn others(turn: &mut Turn<'_>, partitions: i32) -> io::Result<Latencies> {
             pause: Duration::from_secs(1) * connections / requests_per_second,
             until: Until::Elapsed(turn.limit() + 2 * HEAD_START),
         };
-        one_in_flight(turn, Some(&|| produce::run(&turn.peer.brokers, &load).map(|_produced| ())))
+        let produce = || produce::run(&turn.peer.brokers, &load).map(|_produced| ());
+        one_in_flight(turn, HEAD_START, Some(&produce))
     })
 }
