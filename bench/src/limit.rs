@@ -12,8 +12,8 @@ use crate::{
 
 /// What librdkafka makes of a full queue: many records in one batch.
 const BATCH_BYTES: u32 = 256 * 1024;
-/// Written for every second that a saturating load lasts.
-const MEGABYTES_PER_SECOND: f64 = 400.0;
+/// About what the raw loads write in a second: a few of them would stay in the page cache.
+const MEGABYTES_PER_SECOND: f64 = 900.0;
 const SYNCS: usize = 3000;
 
 /// Megabytes per second of the bytes alone, and how long one record's write and sync take.

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        mpsc::{SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::Duration,
 };
@@ -21,13 +21,11 @@ use crate::{
     aligned::AlignedBuffer,
     codec::position,
     host::{DiskFile, Open},
-    journal::ring::RingFiles,
+    journal::ring::{MAX_SEGMENTS, RingFiles},
 };
 
 const CYCLE_BYTES: usize = 4 << 20;
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// The raw limit syncs its partition files whenever so much was written, as checkpoints do.
-const SYNC_EVERY_BYTES: u64 = 256 << 20;
 const IN_FLIGHT: usize = 64;
 const TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -94,8 +92,8 @@ fn batch(bytes: u32) -> Bytes {
     }
 }
 
-/// The same bytes journalled in cycles of 4 MiB and synced, and beside that written to partition
-/// files, which are synced every 256 MiB.
+/// The same bytes journalled in cycles of 4 MiB and synced, beside that written to partition files, and
+/// those synced as by checkpoints: one after the other, a ring's length behind at most.
 pub fn raw(dir: &Path, load: &Load) -> Result<Speed, LimitError> {
     let host = Host::real();
     fs::create_dir_all(dir)?;
@@ -106,21 +104,34 @@ pub fn raw(dir: &Path, load: &Load) -> Result<Speed, LimitError> {
         segment_bytes: SEGMENT_BYTES,
     };
     let mut segments = Vec::new();
-    for number in 0..4 {
+    for number in 0..MAX_SEGMENTS {
         ring.make(number)?;
         segments.push(ring.open(number, Open::Direct)?);
     }
-    let (jobs, logs) = log_thread(&host, dir, load)?;
+    let files = log_files(&host, dir, load)?;
+    let (jobs, taken) = sync_channel(1);
     let (tell, told) = sync_channel(1);
-    let running = host.threads.spawn("limit-log", Box::new(move || logs(&tell)))?;
+    let (wanted, checkpoints) = sync_channel(1);
+    let (tell_covered, covered) = sync_channel(1);
+    let logs = files.clone();
+    let log_thread =
+        host.threads.spawn("limit-log", Box::new(move || write_logs(&logs, &taken, &tell)))?;
+    let keeper = host
+        .threads
+        .spawn("limit-keeper", Box::new(move || sync_logs(&files, &checkpoints, &tell_covered)))?;
     let buffer = Arc::new(AlignedBuffer::zeroed(CYCLE_BYTES));
     let total = u64::from(load.megabytes) << 20;
     let began = host.clock.monotonic();
-    let (mut written, mut at) = (0, 0);
+    let (mut written, mut synced, mut at) = (0, 0, 0);
     let mut current = segments.iter().cycle();
     let mut segment = current.next().ok_or(LimitError::Silent)?;
     while written < total {
         if at + position(CYCLE_BYTES) > SEGMENT_BYTES {
+            // One that is running is not waited for.
+            wanted.try_send(written).unwrap_or_default();
+            while written - synced > SEGMENT_BYTES * u64::from(MAX_SEGMENTS - 1) {
+                synced = covered.recv().map_err(|_closed| LimitError::Silent)??;
+            }
             segment = current.next().ok_or(LimitError::Silent)?;
             at = 0;
         }
@@ -132,47 +143,46 @@ pub fn raw(dir: &Path, load: &Load) -> Result<Speed, LimitError> {
         written += position(CYCLE_BYTES);
     }
     let took = host.clock.monotonic().saturating_sub(began);
-    drop(jobs);
-    running.join();
+    drop((jobs, wanted, covered));
+    log_thread.join();
+    keeper.join();
     fs::remove_dir_all(dir)?;
     Ok(Speed { bytes: written, took })
 }
 
-type LogThread = Box<dyn FnOnce(&SyncSender<io::Result<()>>) + Send>;
+type LogFiles = Vec<Arc<dyn DiskFile>>;
 
-/// The other thread: an equal part of each cycle to each partition's file.
-fn log_thread(
-    host: &Host,
-    dir: &Path,
-    load: &Load,
-) -> io::Result<(SyncSender<Arc<AlignedBuffer>>, LogThread)> {
-    let mut files: Vec<Arc<dyn DiskFile>> = Vec::new();
-    for partition in 0..load.partitions.max(1) {
-        files.push(host.disk.open(&dir.join(format!("{partition}.log")), Open::Write)?);
-    }
-    let (jobs, taken) = sync_channel::<Arc<AlignedBuffer>>(1);
-    let body = move |tell: &SyncSender<io::Result<()>>| {
-        let (mut at, mut unsynced) = (0, 0);
-        while let Ok(buffer) = taken.recv() {
-            let part = buffer.len() / files.len();
-            let mut write = || {
-                for (file, piece) in files.iter().zip(buffer.bytes().chunks(part)) {
-                    file.write_at(piece, at)?;
-                }
-                at += position(part);
-                unsynced += position(buffer.len());
-                if unsynced >= SYNC_EVERY_BYTES {
-                    unsynced = 0;
-                    files.iter().try_for_each(|file| file.sync())?;
-                }
-                Ok(())
-            };
-            if tell.send(write()).is_err() {
-                return;
-            }
+fn log_files(host: &Host, dir: &Path, load: &Load) -> io::Result<LogFiles> {
+    let open = |partition| host.disk.open(&dir.join(format!("{partition}.log")), Open::Write);
+    (0..load.partitions.max(1)).map(open).collect()
+}
+
+/// The second thread: an equal part of each cycle to each partition's file.
+fn write_logs(
+    files: &LogFiles,
+    cycles: &Receiver<Arc<AlignedBuffer>>,
+    tell: &SyncSender<io::Result<()>>,
+) {
+    let mut at = 0;
+    for buffer in cycles {
+        let part = buffer.len() / files.len();
+        let pieces = files.iter().zip(buffer.bytes().chunks(part));
+        let result = pieces.into_iter().try_for_each(|(file, piece)| file.write_at(piece, at));
+        at += position(part);
+        if tell.send(result).is_err() {
+            return;
         }
-    };
-    Ok((jobs, Box::new(body)))
+    }
+}
+
+/// The third: everything that was written so far, once more durable.
+fn sync_logs(files: &LogFiles, checkpoints: &Receiver<u64>, tell: &SyncSender<io::Result<u64>>) {
+    for written in checkpoints {
+        let result = files.iter().try_for_each(|file| file.sync());
+        if tell.send(result.map(|()| written)).is_err() {
+            return;
+        }
+    }
 }
 
 fn engine_with_topic(dir: &Path, partitions: u32) -> Result<(Storage, TopicId), LimitError> {
