@@ -17,7 +17,7 @@ use crate::transport::Incoming;
 /// What is small comes from the allocator's own list of the thread.
 const LEAST_FIRST_READ_BYTES: usize = 1000;
 const FIRST_READ_BYTES: usize = 16 << 10;
-const FREE_BYTES: usize = 64 << 10;
+const FREE_BYTES: usize = 32 << 10;
 /// How long a frame waits for others to be done before it is given up.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
 /// The least speed at which a large frame may arrive, beside the time limit of every frame.
