@@ -236,7 +236,8 @@ fn apache_kafka(
              listeners=PLAINTEXT://127.0.0.1:{kafka},CONTROLLER://127.0.0.1:{controller}\n\
              controller.listener.names=CONTROLLER\nlog.dirs={}\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n{flush}",
+             transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n\
+             log.segment.delete.delay.ms=1000\n{flush}",
             directory.join("data").display()
         ),
     )?;
