@@ -35,9 +35,9 @@ impl Writer {
         self.0.extend_from_slice(&value.to_be_bytes());
     }
 
-    /// A string came in a request as a string of the same kind, so its length fits.
+    /// What came in a request as a string is short enough; what is not is cut.
     pub(crate) fn string(&mut self, value: &str) {
-        let length = value.len().min(usize::from(i16::MAX.unsigned_abs()));
+        let length = value.floor_char_boundary(usize::from(i16::MAX.unsigned_abs()));
         self.i16(i16::try_from(length).unwrap_or(i16::MAX));
         self.0.extend(value.as_bytes().iter().take(length));
     }

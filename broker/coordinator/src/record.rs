@@ -1,6 +1,6 @@
 //! The records of `__consumer_offsets` and `__transaction_state`, in Kafka's own schemas.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use wire::{LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs};
@@ -310,17 +310,13 @@ impl TransactionMetadata {
             value.unsigned_varint(0);
             return;
         }
-        let topics: BTreeSet<&str> =
-            self.partitions.iter().map(|(topic, _)| topic.as_str()).collect();
+        let mut topics: BTreeMap<&str, Vec<PartitionIndex>> = BTreeMap::new();
+        for (topic, partition) in &self.partitions {
+            topics.entry(topic).or_default().push(*partition);
+        }
         value.compact_count(topics.len());
-        for topic in topics {
+        for (topic, partitions) in topics {
             value.compact_string(topic);
-            let partitions: Vec<PartitionIndex> = self
-                .partitions
-                .iter()
-                .filter(|(name, _)| name == topic)
-                .map(|(_, partition)| *partition)
-                .collect();
             value.compact_count(partitions.len());
             for partition in partitions {
                 value.i32(partition.0);

@@ -134,3 +134,13 @@ fn a_record_cut_anywhere_is_refused_and_never_panics() {
         assert!(TransactionRecord::decode(&key, value.get(..length)).is_err(), "{length}");
     }
 }
+
+#[test]
+fn text_that_is_too_long_is_cut_between_two_characters() {
+    let record = GroupRecord::Group { group_id: "\u{e9}".repeat(20_000), value: None };
+    let (key, _) = record.encode();
+    let GroupRecord::Group { group_id, .. } = GroupRecord::decode(&key, None).unwrap() else {
+        panic!("{key:?}")
+    };
+    assert_eq!(group_id.len(), 32_766);
+}

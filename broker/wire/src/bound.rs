@@ -13,6 +13,11 @@ const MAX_ELEMENTS: usize = 100_000;
 /// Tagged fields in one struct. Kafka's own requests have four at most.
 const MAX_TAGGED_FIELDS: u32 = 64;
 
+/// The longest string of any protocol version, as in Apache Kafka also where its length is a varint.
+const MAX_TEXT_BYTES: usize = 0x7fff;
+/// The longest name that a topic can have, where a request may name one with very many partitions.
+const MAX_TOPIC_BYTES: usize = 249;
+
 /// Why a request may not be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -25,6 +30,9 @@ pub enum FrameError {
     /// A length is negative, or more than the bytes that follow.
     #[error("the length of `{0}` is impossible")]
     BadLength(&'static str),
+    /// Longer than what it names can be.
+    #[error("`{0}` is too long")]
+    TooLong(&'static str),
     /// More elements or tagged fields than any client sends.
     #[error("`{0}` has too many elements")]
     TooMany(&'static str),
@@ -70,6 +78,8 @@ struct Field {
 enum Kind {
     Fixed(usize),
     Text,
+    /// A topic's name.
+    Topic,
     Blob,
     Array(&'static Kind),
     Struct(&'static [Field]),
@@ -111,10 +121,8 @@ impl<'a> Walk<'a> {
     fn value(&mut self, name: &'static str, kind: &'static Kind) -> Result<(), FrameError> {
         match kind {
             Kind::Fixed(size) => self.take(name, *size).map(drop),
-            Kind::Text => {
-                let length = if self.flexible { self.compact(name)? } else { self.short(name)? };
-                self.take(name, length.unwrap_or(0)).map(drop)
-            }
+            Kind::Text => self.text(name, MAX_TEXT_BYTES),
+            Kind::Topic => self.text(name, MAX_TOPIC_BYTES),
             Kind::Blob => {
                 let length = self.length(name)?.unwrap_or(0);
                 self.take(name, length).map(drop)
@@ -127,6 +135,15 @@ impl<'a> Walk<'a> {
                 _ => Err(FrameError::BadLength(name)),
             },
         }
+    }
+
+    fn text(&mut self, name: &'static str, longest: usize) -> Result<(), FrameError> {
+        let length = if self.flexible { self.compact(name)? } else { self.short(name)? };
+        let length = length.unwrap_or(0);
+        if length > longest {
+            return Err(FrameError::TooLong(name));
+        }
+        self.take(name, length).map(drop)
     }
 
     fn array(&mut self, name: &'static str, element: &'static Kind) -> Result<(), FrameError> {

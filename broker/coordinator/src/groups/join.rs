@@ -40,12 +40,21 @@ impl Live {
     }
 }
 
+/// Each is looked for at every other member; clients have two or three.
+const MAX_PROTOCOLS: usize = 100;
+/// Of a client's or an instance's name in the id that its member is given.
+const MAX_PREFIX_BYTES: usize = 1000;
+/// When nobody has come back, others are waited for so long at least.
+const LEAST_WAIT_MS: u64 = 1000;
+
 fn check(config: &Config, request: &JoinGroupRequest) -> Result<(), ErrorCode> {
     let session = config.min_session_timeout_ms..=config.max_session_timeout_ms;
     if request.group_id.is_empty() {
         Err(ErrorCode::INVALID_GROUP_ID)
     } else if !session.contains(&request.session_timeout_ms) {
         Err(ErrorCode::INVALID_SESSION_TIMEOUT)
+    } else if request.protocols.len() > MAX_PROTOCOLS {
+        Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)
     } else {
         Ok(())
     }
@@ -101,6 +110,7 @@ impl Group {
 
     fn join_new(&mut self, step: &mut Step<'_>, request: &JoinGroupRequest, ticket: Ticket) {
         let prefix = request.group_instance_id.as_ref().unwrap_or(&request.client_id);
+        let prefix = prefix.split_at(prefix.floor_char_boundary(MAX_PREFIX_BYTES)).0;
         let member_id = format!("{prefix}-{}", request.fresh);
         let known =
             request.group_instance_id.as_ref().and_then(|i| self.static_members.get(i)).cloned();
@@ -294,7 +304,7 @@ impl Group {
             return;
         }
         if !self.elect_leader() {
-            step.rebalance_in(self.rebalance_timeout_ms());
+            step.rebalance_in(self.rebalance_timeout_ms().max(LEAST_WAIT_MS));
             return;
         }
         self.generation_id = self.generation_id.wrapping_add(1).max(0);

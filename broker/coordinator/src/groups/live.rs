@@ -206,12 +206,13 @@ impl Live {
             return CoordinatorResult::only(Err(ErrorCode::UNKNOWN_MEMBER_ID));
         };
         let mut left = Vec::new();
+        let before = group.members.len();
         for member in &request.members {
             let error = group.leave(&mut step, member).err().unwrap_or(ErrorCode::NONE);
             left.push(LeftMember { member: member.clone(), error });
         }
         if left.iter().any(|member| member.error.is_none()) {
-            group.rebalance(&mut step);
+            group.go_on_without(&mut step, before);
         }
         let result = step.result(Ok(left));
         self.prune(&request.group_id);
@@ -367,7 +368,16 @@ impl Group {
             !member.is_new && (member.awaiting_join.is_some() || member.awaiting_sync.is_some())
         });
         if !waits {
+            let before = self.members.len();
             self.remove(step, member_id);
+            self.go_on_without(step, before);
+        }
+    }
+
+    /// Behind the removal of members; an id that was given out and has not joined is none, and its end
+    /// disturbs nobody.
+    fn go_on_without(&mut self, step: &mut Step<'_>, members_before: usize) {
+        if self.members.len() < members_before || self.phase == Phase::PreparingRebalance {
             self.rebalance(step);
         }
     }

@@ -13,6 +13,9 @@ use crate::{
     record::{CommittedOffset, GroupRecord, TopicPartition},
 };
 
+/// The records of one commit, which are one batch in the journal.
+const MAX_COMMIT_BYTES: usize = 16 << 20;
+
 pub(super) const CONSUMER_PROTOCOL: &str = "consumer";
 
 impl GroupCoordinator {
@@ -29,6 +32,10 @@ impl GroupCoordinator {
         let (groups, mut step) = self.live.step(&self.config, now, &commit.group_id);
         if let Some(group) = groups.get(&commit.group_id) {
             group.touch(&mut step, &commit.member.member_id);
+        }
+        let sizes = commit.partitions.iter().map(|one| size_in_bytes(commit, one));
+        if sizes.sum::<usize>() > MAX_COMMIT_BYTES {
+            return CoordinatorResult::only(Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE));
         }
         let mut errors = Vec::new();
         for partition in &commit.partitions {
@@ -47,8 +54,7 @@ impl GroupCoordinator {
             commit.member.member_id.is_empty() && commit.member.group_instance_id.is_none();
         let Some(group) = self.live.groups.get(&commit.group_id) else {
             return match commit.generation_id {
-                ..0 if anonymous || self.state.contains(&commit.group_id) => Ok(()),
-                ..0 => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+                ..0 => Ok(()),
                 _ if commit.knows_group_id_not_found => Err(ErrorCode::GROUP_ID_NOT_FOUND),
                 _ => Err(ErrorCode::ILLEGAL_GENERATION),
             };
@@ -181,6 +187,11 @@ impl Group {
             None => BTreeSet::new(),
         }
     }
+}
+
+/// About what a partition's offset takes as a record.
+fn size_in_bytes(commit: &Commit, partition: &CommitPartition) -> usize {
+    commit.group_id.len() + partition.partition.0.len() + partition.metadata.len() + 64
 }
 
 fn offset_record(now: Now, commit: &Commit, partition: &CommitPartition) -> GroupRecord {

@@ -1,5 +1,7 @@
 //! The second half of a rebalance: the leader assigns, and everyone is told.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use wire::ErrorCode;
 
@@ -77,12 +79,11 @@ impl Group {
 
     /// The leader's word: who is not named gets nothing.
     fn assign(&mut self, step: &mut Step<'_>, assignments: &[(String, Bytes)]) {
+        let assignments: HashMap<&str, &Bytes> =
+            assignments.iter().rev().map(|(id, assignment)| (id.as_str(), assignment)).collect();
         for member in self.members.values_mut() {
-            member.assignment = assignments
-                .iter()
-                .find(|(member_id, _)| *member_id == member.member_id)
-                .map(|(_, assignment)| assignment.clone())
-                .unwrap_or_default();
+            let assignment = assignments.get(member.member_id.as_str());
+            member.assignment = assignment.map(|bytes| Bytes::clone(bytes)).unwrap_or_default();
         }
         self.enter(step, Phase::Stable);
         step.records.push(self.record(step.group_id));

@@ -102,11 +102,16 @@ pub(super) fn load(
     })
 }
 
-/// A record of a kind that a later version writes is passed over; a damaged one is not.
+/// A record of a kind that a later version writes is passed over, and one whose text is none, which
+/// nobody can name; a damaged one is not.
 fn known<T>(decoded: Result<T, RecordError>) -> Result<Option<T>, RecordError> {
     match decoded {
         Ok(record) => Ok(Some(record)),
-        Err(error @ (RecordError::UnknownKey(_) | RecordError::UnknownValue(_))) => {
+        Err(
+            error @ (RecordError::UnknownKey(_)
+            | RecordError::UnknownValue(_)
+            | RecordError::NotUtf8),
+        ) => {
             tracing::warn!(%error, "a record of an internal topic is passed over");
             Ok(None)
         }

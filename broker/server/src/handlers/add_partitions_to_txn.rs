@@ -127,8 +127,9 @@ fn check(
             Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
         };
         for index in topic.partitions.iter().copied().map(PartitionIndex) {
-            errors.check(&topic.name, index, partition_count);
-            partitions.push((topic.name.to_string(), index));
+            if errors.check(&topic.name, index, partition_count).is_none() {
+                partitions.push((topic.name.to_string(), index));
+            }
         }
     }
     partitions

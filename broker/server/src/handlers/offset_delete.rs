@@ -9,6 +9,7 @@ use wire::{ErrorCode, PartitionIndex};
 use crate::context::Context;
 use crate::dispatch::{Api, Failure, Reply, Request};
 use crate::handlers::group_topics::{TopicErrors, access};
+use crate::once::once;
 
 pub(crate) const API: Api = Api {
     key: ApiKey::OffsetDelete,
@@ -33,6 +34,7 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
             }
         }
     }
+    let partitions = once(partitions, Clone::clone);
     let group_id = asked.group_id.to_string();
     let deleted = partitions.clone();
     let plan = ctx

@@ -2,7 +2,7 @@
 //! definitions: name, first version, last version, kind. One table for all versions, since a
 //! field never changes its place.
 
-use super::Kind::{Array, Blob, Fixed, Optional, Struct, Text};
+use super::Kind::{Array, Blob, Fixed, Optional, Struct, Text, Topic};
 use super::{Field, Shape, field, tagged};
 
 /// The last version of a field that is still there.
@@ -174,7 +174,7 @@ const OFFSET_COMMIT: &[Field] = &[
         LAST,
         Array(&Struct(&[
             field("topic_id", 10, LAST, Fixed(16)),
-            field("name", 2, 9, Text),
+            field("name", 2, 9, Topic),
             field(
                 "partitions",
                 2,
@@ -205,7 +205,7 @@ const OFFSET_FETCH: &[Field] = &[
                 LAST,
                 Array(&Struct(&[
                     field("topic_id", 10, LAST, Fixed(16)),
-                    field("name", 8, 9, Text),
+                    field("name", 8, 9, Topic),
                     field("partition_indexes", 8, LAST, Array(&Fixed(4))),
                 ])),
             ),
@@ -217,7 +217,7 @@ const OFFSET_FETCH: &[Field] = &[
         1,
         7,
         Array(&Struct(&[
-            field("name", 1, 7, Text),
+            field("name", 1, 7, Topic),
             field("partition_indexes", 1, 7, Array(&Fixed(4))),
         ])),
     ),
@@ -406,7 +406,7 @@ const ADD_PARTITIONS_TO_TXN: &[Field] = &[
                 4,
                 LAST,
                 Array(&Struct(&[
-                    field("name", 4, LAST, Text),
+                    field("name", 4, LAST, Topic),
                     field("partitions", 4, LAST, Array(&Fixed(4))),
                 ])),
             ),
@@ -419,7 +419,7 @@ const ADD_PARTITIONS_TO_TXN: &[Field] = &[
         "v3_and_below_topics",
         0,
         3,
-        Array(&Struct(&[field("name", 0, 3, Text), field("partitions", 0, 3, Array(&Fixed(4)))])),
+        Array(&Struct(&[field("name", 0, 3, Topic), field("partitions", 0, 3, Array(&Fixed(4)))])),
     ),
 ];
 
@@ -450,7 +450,7 @@ const TXN_OFFSET_COMMIT: &[Field] = &[
         0,
         LAST,
         Array(&Struct(&[
-            field("name", 0, LAST, Text),
+            field("name", 0, LAST, Topic),
             field(
                 "partitions",
                 0,
@@ -567,7 +567,7 @@ const OFFSET_DELETE: &[Field] = &[
         0,
         LAST,
         Array(&Struct(&[
-            field("name", 0, LAST, Text),
+            field("name", 0, LAST, Topic),
             field(
                 "partitions",
                 0,

@@ -47,7 +47,7 @@ impl Fill {
             // One byte is a boolean or an enumeration; 1 is a value of both.
             Kind::Fixed(1) => self.buffer.put_u8(1),
             Kind::Fixed(size) => (0..*size).for_each(|_| self.buffer.put_u8(self.next)),
-            Kind::Text => {
+            Kind::Text | Kind::Topic => {
                 self.length(3, 2);
                 self.buffer.put_slice(b"abc");
             }
@@ -174,4 +174,24 @@ fn too_many_elements_and_tagged_fields_are_refused_though_they_are_there() {
 #[expect(clippy::as_conversions, reason = "the enum's values are the keys, as i16")]
 fn number(key: ApiKey) -> i16 {
     key as i16
+}
+
+/// `FindCoordinator` 4, for one key, and `OffsetFetch` 7, for one topic.
+#[test]
+fn text_is_no_longer_than_what_it_names_can_be() {
+    let compact = |text: &[u8]| {
+        let length = text.len() + 1;
+        let low = u8::try_from(length & 0x7f).unwrap() | 0x80;
+        let middle = u8::try_from(length >> 7 & 0x7f).unwrap() | 0x80;
+        [&[low, middle, u8::try_from(length >> 14).unwrap()], text].concat()
+    };
+    let find = |length| [&[0, 2][..], &compact(&vec![b'k'; length]), &[0]].concat();
+    assert_eq!(check(10, 4, &find(0x7fff)), Ok(()));
+    assert_eq!(check(10, 4, &find(0x8000)), Err(FrameError::TooLong("coordinator_keys")));
+    let fetch = |length| {
+        let topic = compact(&vec![b't'; length]);
+        [&[2, b'g', 2][..], &topic, &[2, 0, 0, 0, 0, 0, 0, 0]].concat()
+    };
+    assert_eq!(check(9, 7, &fetch(249)), Ok(()));
+    assert_eq!(check(9, 7, &fetch(250)), Err(FrameError::TooLong("name")));
 }

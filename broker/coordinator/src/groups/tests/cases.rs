@@ -356,3 +356,62 @@ fn an_offset_committed_with_a_retention_keeps_it() {
     };
     assert_eq!(*value, expected);
 }
+
+#[test]
+fn nobody_waits_for_ever_in_no_time() {
+    let mut bench = Bench::new(0);
+    let ticket = bench.join(&static_join("one", "x"));
+    let member_id = bench.joined(ticket).member_id.clone();
+    bench.sync(&sync_of(&member_id, 1));
+    // Back without a rebalance, and from now on it gives others no time.
+    bench.join(&JoinGroupRequest { rebalance_timeout_ms: 0, ..static_join("one", "y") });
+    bench.join(&JoinGroupRequest { rebalance_timeout_ms: 5_000, ..old_join("b") });
+    bench.leave(vec![member("client-b", None)]).unwrap();
+    // The generation cannot be completed by the one who is away.
+    bench.advance(5_000);
+    assert_eq!(bench.phase(), Phase::PreparingRebalance);
+}
+
+#[test]
+fn the_end_of_an_id_that_has_not_joined_disturbs_nobody() {
+    let mut bench = Bench::new(0);
+    let generation = bench.stable(&["a"]);
+    let asks = JoinGroupRequest { requires_known_member_id: true, ..old_join("b") };
+    bench.join(&asks);
+    bench.leave(vec![member("client-b", None)]).unwrap();
+    assert_eq!(bench.heartbeat("client-a", generation), ErrorCode::NONE);
+    bench.join(&asks);
+    for _ in 0..4 {
+        bench.advance(3_000);
+        assert_eq!(bench.heartbeat("client-a", generation), ErrorCode::NONE);
+    }
+    assert_eq!(bench.phase(), Phase::Stable);
+}
+
+#[test]
+fn a_member_without_a_group_commits_also_by_its_name() {
+    let mut bench = Bench::new(0);
+    let mut named = commit_of("", -1, 1);
+    named.member.group_instance_id = Some("one".to_owned());
+    assert_eq!(bench.commit(None, &named), Ok(vec![ErrorCode::NONE]));
+}
+
+#[test]
+fn what_would_cost_others_dearly_is_refused() {
+    let mut bench = Bench::new(0);
+    let many = (0..101).map(|number| (number.to_string(), Bytes::new())).collect();
+    let ticket = bench.join(&JoinGroupRequest { protocols: many, ..old_join("a") });
+    assert_eq!(bench.joined(ticket).error, ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+    let mut commit = commit_of("", -1, 1);
+    commit.group_id = "g".repeat(30_000);
+    commit.partitions = vec![commit.partitions[0].clone(); 1_000];
+    assert_eq!(bench.commit(None, &commit), Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE));
+}
+
+#[test]
+fn an_id_has_no_more_of_its_clients_name_than_a_record_can_hold() {
+    let mut bench = Bench::new(0);
+    let client_id = "\u{e9}".repeat(16_000);
+    let ticket = bench.join(&JoinGroupRequest { client_id, ..old_join("a") });
+    assert_eq!(bench.joined(ticket).member_id.len(), 1_000 + "-a".len());
+}
