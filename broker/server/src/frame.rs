@@ -18,6 +18,8 @@ use crate::transport::Incoming;
 const LEAST_FIRST_READ_BYTES: usize = 1000;
 const FIRST_READ_BYTES: usize = 16 << 10;
 const FREE_BYTES: usize = 32 << 10;
+/// However large the last frame was, no more is reserved for the next before it arrives.
+const MOST_EARNED_BYTES: usize = 2 << 20;
 /// How long a frame waits for others to be done before it is given up.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
 /// The least speed at which a large frame may arrive, beside the time limit of every frame.
@@ -108,7 +110,7 @@ impl<'a> FrameReader<'a> {
         deadline += Duration::from_secs(seconds);
         let mut permit = None;
         self.fill(LENGTH_BYTES + length, deadline, &mut permit).await?;
-        self.earned = LENGTH_BYTES + length;
+        self.earned = (LENGTH_BYTES + length).min(MOST_EARNED_BYTES);
         self.buffer.advance(LENGTH_BYTES);
         let frame = self.buffer.split_to(length).freeze();
         if self.buffer.is_empty() {

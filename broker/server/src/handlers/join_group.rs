@@ -1,6 +1,7 @@
 //! `JoinGroup` v0-9. v1: rebalance timeout; v4: members learn their id first; v5: static members
 //! (KIP-345); v6: flexible; v7: protocol type; v8: reason; v9: the leader may skip assignment.
 
+use bytes::Bytes;
 use coordinator::groups::{JoinGroupRequest as Join, JoinGroupResponse as Joined};
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{ApiKey, JoinGroupRequest, JoinGroupResponse};
@@ -48,7 +49,7 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
         protocols: asked
             .protocols
             .into_iter()
-            .map(|protocol| (protocol.name.to_string(), protocol.metadata))
+            .map(|protocol| (protocol.name.to_string(), Bytes::copy_from_slice(&protocol.metadata)))
             .collect(),
         requires_known_member_id: version >= FIRST_WITH_MEMBER_ID_REQUIRED,
         supports_skipping_assignment: version >= FIRST_WITH_SKIP_ASSIGNMENT,

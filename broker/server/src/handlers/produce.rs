@@ -42,10 +42,17 @@ const ABORTABLE_VERSION: i16 = 11;
 /// A commit cycle is waited for at least so long, whatever the request says.
 const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What all batches of a request may be decompressed to, or so many times the request if that is more.
+const MOST_DECOMPRESSED_BYTES: usize = 128 << 20;
+const MOST_TIMES: usize = 20;
+/// After so many decompressed bytes others have their turn.
+const YIELD_EVERY_BYTES: usize = 4 << 20;
+
 type Appends = oneshot::Receiver<Vec<Result<Appended, ErrorCode>>>;
 
 async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
     let version = request.version;
+    let most_decompressed = MOST_DECOMPRESSED_BYTES.max(MOST_TIMES * request.body.len());
     let mut asked: ProduceRequest = request.decode()?;
     drop(request);
     let acks = asked.acks;
@@ -56,6 +63,7 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
     let mut answers =
         Answers { version, response: ProduceResponse::default(), waiting: Vec::new() };
     let mut batches = Batches::default();
+    let mut yielded = 0;
     let plan =
         Plan { catalogue: ctx.broker.storage.catalogue(), version, refusal, transactional_id };
     for topic in asked.topic_data {
@@ -69,6 +77,13 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
                 }
                 Err(code) => Err(Refusal::Code(*code)),
             };
+            if batches.decompressed > most_decompressed {
+                return Err(Failure::Bomb);
+            }
+            if batches.decompressed - yielded > YIELD_EVERY_BYTES {
+                yielded = batches.decompressed;
+                tokio::task::yield_now().await;
+            }
             match outcome {
                 Ok(()) => answers.wait_for(partition.index),
                 Err(Refusal::Batch(ProduceError::Batch(BatchError::TooLarge))) => {
@@ -101,7 +116,7 @@ async fn append(
     durability: Durability,
     timeout: Duration,
 ) -> Option<Appends> {
-    let Batches { appends, transaction } = batches;
+    let Batches { appends, transaction, .. } = batches;
     if appends.is_empty() {
         return None;
     }
@@ -142,6 +157,8 @@ async fn append(
 #[derive(Default)]
 struct Batches {
     appends: Vec<Append>,
+    /// The bytes that were decompressed to look at them.
+    decompressed: usize,
     /// The transaction that all of them belong to, with the partition of each.
     transaction: Option<(TransactionOf, Vec<TopicPartition>)>,
 }
@@ -208,7 +225,8 @@ impl Plan {
         (index, batch): (i32, Bytes),
     ) -> Result<(), Refusal> {
         let partition = topics::partition(topic, index).map_err(Refusal::Code)?;
-        let header = batch::validate_produced(&batch, limits).map_err(Refusal::Batch)?.header;
+        let header = batch::validate_produced(&batch, limits, &mut batches.decompressed);
+        let header = header.map_err(Refusal::Batch)?.header;
         let append = Append { partition, batch };
         match (&self.transactional_id, header.is_transactional()) {
             (None, false) => {

@@ -1,5 +1,6 @@
 //! `SyncGroup` v0-5. v3: static members (KIP-345); v4: flexible; v5: protocol type and name.
 
+use bytes::Bytes;
 use coordinator::groups::{MemberIdentity, SyncGroupRequest as Sync};
 use kafka_protocol::messages::{ApiKey, SyncGroupRequest, SyncGroupResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -38,7 +39,9 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
         assignments: asked
             .assignments
             .into_iter()
-            .map(|assigned| (assigned.member_id.to_string(), assigned.assignment))
+            .map(|assigned| {
+                (assigned.member_id.to_string(), Bytes::copy_from_slice(&assigned.assignment))
+            })
             .collect(),
     };
     let version = request.version;

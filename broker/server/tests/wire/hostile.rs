@@ -1,7 +1,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::{ApiKey, RequestKind};
 use server::{Config, Limits};
 use storage::simulation::process::{alone, resident_bytes};
 
@@ -142,6 +142,29 @@ fn a_compressed_bomb_ends_its_connection_alone() {
         assert!(client.is_closed());
         is_served(&broker);
         assert!(resident_bytes() < before + 64 * MIB);
+    });
+}
+
+#[test]
+fn batches_that_are_large_together_end_their_connection_alone() {
+    alone("hostile::batches_that_are_large_together_end_their_connection_alone", || {
+        let broker = Running::start();
+        let mut client = broker.client();
+        let topic = ("t", topic_id(&mut client, "t"));
+        // Of one MiB alone no batch is asked how small it was.
+        let bomb = bomb(MIB - 100);
+        let times = |count| {
+            let RequestKind::Produce(mut request) = produce(9, topic, -1, bomb.clone()) else {
+                unreachable!("that is what it makes")
+            };
+            let parts = &mut request.topic_data[0].partition_data;
+            *parts = vec![parts[0].clone(); count];
+            RequestKind::Produce(request)
+        };
+        client.call(ApiKey::Produce, 9, &times(100));
+        client.send(ApiKey::Produce, 9, &times(200));
+        assert!(client.is_closed());
+        is_served(&broker);
     });
 }
 

@@ -99,7 +99,7 @@ fn a_built_batch_reads_back_record_for_record_in_every_compression() {
             );
         }
         assert!(reader.next_record().is_none());
-        validate_produced(&bytes, &limits()).unwrap();
+        validate_produced(&bytes, &limits(), &mut 0).unwrap();
     }
 }
 
@@ -137,7 +137,7 @@ fn log_append_time_replaces_the_timestamps_and_the_checksum() {
         assert_eq!(record.unwrap().timestamp, TimestampMs(99));
     }
     drop(reader);
-    let refused = validate_produced(&Bytes::from(bytes), &limits()).unwrap_err();
+    let refused = validate_produced(&Bytes::from(bytes), &limits(), &mut 0).unwrap_err();
     assert_eq!(refused.code(), ErrorCode::INVALID_TIMESTAMP);
 }
 
@@ -154,7 +154,7 @@ fn a_control_marker_tells_commit_from_abort_and_a_client_may_not_write_one() {
         let view = BatchView::parse(&bytes).unwrap();
         assert!(view.header.is_control() && view.header.is_transactional());
         assert_eq!(marker(&view), Ok(Some((kind, 5))));
-        let refused = validate_produced(&bytes, &limits()).unwrap_err();
+        let refused = validate_produced(&bytes, &limits(), &mut 0).unwrap_err();
         assert_eq!(refused.code(), ErrorCode::INVALID_RECORD);
     }
     assert_eq!(marker(&BatchView::parse(&plain(1)).unwrap()), Ok(None));
@@ -163,8 +163,9 @@ fn a_control_marker_tells_commit_from_abort_and_a_client_may_not_write_one() {
 #[test]
 fn what_is_not_exactly_one_whole_batch_is_refused() {
     let good = plain(3);
-    let code =
-        |bytes: Vec<u8>| validate_produced(&Bytes::from(bytes), &limits()).unwrap_err().code();
+    let code = |bytes: Vec<u8>| {
+        validate_produced(&Bytes::from(bytes), &limits(), &mut 0).unwrap_err().code()
+    };
     assert_eq!(code(Vec::new()), ErrorCode::INVALID_RECORD);
     assert_eq!(code([good.clone(), good.clone()].concat()), ErrorCode::INVALID_RECORD);
     assert_eq!(code(good[..good.len() - 1].to_vec()), ErrorCode::CORRUPT_MESSAGE);
@@ -190,12 +191,12 @@ fn what_is_not_exactly_one_whole_batch_is_refused() {
 fn the_topic_bounds_size_keys_timestamps_and_zstd() {
     let good = Bytes::from(plain(3));
     let code = |bytes: &Bytes, limits: ProduceLimits| {
-        validate_produced(bytes, &limits).unwrap_err().code()
+        validate_produced(bytes, &limits, &mut 0).unwrap_err().code()
     };
     let small = ProduceLimits { max_message_bytes: good.len() - 1, ..limits() };
     assert_eq!(code(&good, small), ErrorCode::MESSAGE_TOO_LARGE);
     let early = ProduceLimits { max_timestamp: TimestampMs(1_001), ..limits() };
-    let refused = validate_produced(&good, &early).unwrap_err();
+    let refused = validate_produced(&good, &early, &mut 0).unwrap_err();
     assert_eq!(refused.code(), ErrorCode::INVALID_TIMESTAMP);
     assert_eq!(
         refused.record_errors().iter().map(|error| error.batch_index).collect::<Vec<_>>(),
@@ -207,7 +208,7 @@ fn the_topic_bounds_size_keys_timestamps_and_zstd() {
     keyless.push(record);
     let compacted = ProduceLimits { requires_key: true, ..limits() };
     assert_eq!(code(&keyless.build(), compacted), ErrorCode::INVALID_RECORD);
-    validate_produced(&good, &compacted).unwrap();
+    validate_produced(&good, &compacted, &mut 0).unwrap();
     let zstd = compressed(&good).pop().unwrap();
     let old = ProduceLimits { allows_zstd: false, ..limits() };
     assert_eq!(code(&zstd, old), ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
@@ -224,7 +225,7 @@ fn a_decompression_bomb_is_refused_without_being_unpacked() {
     let tight = RecordLimits { max_decompressed_bytes: 4 << 20, ..RecordLimits::default() };
     for bomb in compressed(&batch).into_iter().skip(1) {
         let roomy = ProduceLimits { max_message_bytes: 64 << 20, records: tight, ..limits() };
-        let refused = validate_produced(&bomb, &roomy).unwrap_err();
+        let refused = validate_produced(&bomb, &roomy, &mut 0).unwrap_err();
         assert_eq!(refused, ProduceError::Batch(BatchError::TooLarge));
         let view = BatchView::parse(&bomb).unwrap();
         let mut reader = records(&view, tight).unwrap();
@@ -241,7 +242,7 @@ fn no_cut_and_no_flipped_byte_makes_the_reader_panic() {
                 let mut changed = bytes.to_vec();
                 changed[at] = value;
                 let changed = if at < 12 { Bytes::from(changed) } else { sealed(changed) };
-                if validate_produced(&changed, &limits()).is_ok() {
+                if validate_produced(&changed, &limits(), &mut 0).is_ok() {
                     let view = BatchView::parse(&changed).unwrap();
                     let mut reader = records(&view, RecordLimits::default()).unwrap();
                     let mut count = 0;
@@ -254,7 +255,7 @@ fn no_cut_and_no_flipped_byte_makes_the_reader_panic() {
             }
             // Some frames end in a mark that nothing depends on.
             if at >= HEADER_BYTES && at < bytes.len() - 8 {
-                validate_produced(&sealed(bytes[..at].to_vec()), &limits()).unwrap_err();
+                validate_produced(&sealed(bytes[..at].to_vec()), &limits(), &mut 0).unwrap_err();
             }
         }
     }

@@ -1,4 +1,4 @@
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 
 use bytes::Bytes;
 
@@ -104,10 +104,12 @@ impl ProduceError {
 }
 
 /// Accepts exactly one batch that a client may write. Records are walked once without being
-/// kept; compressed ones through a bounded reader.
+/// kept; compressed ones through a bounded reader, whose bytes are added to `decompressed` also when the
+/// batch is refused.
 pub fn validate_produced(
     records: &Bytes,
     limits: &ProduceLimits,
+    decompressed: &mut usize,
 ) -> Result<BatchInfo, ProduceError> {
     if records.is_empty() {
         return Err(ProduceError::NotOneBatch);
@@ -126,7 +128,9 @@ pub fn validate_produced(
     let found = match compression {
         Compression::None => walk_plain(&view, limits)?,
         other => {
-            walk(&view.header, &mut compression::reader(other, view.payload(), limit)?, limits)?
+            let inner = compression::reader(other, view.payload(), limit)?;
+            let mut reader = Counted { inner, bytes: decompressed };
+            walk(&view.header, &mut reader, limits)?
         }
     };
     if !found.missing_keys.is_empty() {
@@ -161,6 +165,31 @@ fn check_header(header: &BatchHeader, limits: &ProduceLimits) -> Result<(), Prod
         return Err(ProduceError::UnsupportedCompression);
     }
     Ok(())
+}
+
+/// Counts what is read, also if the reading fails.
+struct Counted<'a, R> {
+    inner: R,
+    bytes: &'a mut usize,
+}
+
+impl<R: BufRead> Read for Counted<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(into)?;
+        *self.bytes += read;
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        *self.bytes += amount;
+        self.inner.consume(amount);
+    }
 }
 
 struct Found {
