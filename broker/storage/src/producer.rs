@@ -94,11 +94,12 @@ impl Producers {
         let Some(producer) = self.by_id.get(&header.producer_id) else {
             return Ok(Verdict::Append);
         };
-        if header.producer_epoch < producer.epoch {
-            return Err(AppendError::InvalidProducerEpoch);
-        }
+        // Only the coordinator writes markers, whatever epoch a client has claimed here.
         if header.is_control() {
             return Ok(Verdict::Append);
+        }
+        if header.producer_epoch < producer.epoch {
+            return Err(AppendError::InvalidProducerEpoch);
         }
         if header.base_sequence.0 >= 0 {
             if let Some(seen) = producer.duplicate_of(header) {

@@ -1,11 +1,11 @@
 use wire::{
-    Offset, ProducerEpoch, ProducerId, TimestampMs,
-    batch::{ControlMarker, Marker, control_marker},
+    Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs,
+    batch::{BatchBuilder, ControlMarker, Marker, NewRecord, control_marker},
 };
 
 use super::support::{
-    LONG, answer, append, batch, config, create, directory, open, partition, produced, read_all,
-    transactional, until,
+    LONG, answer, append, batch, close, config, create, directory, end, open, partition, produced,
+    read_all, transactional, until,
 };
 use crate::{
     Append, AppendChain, AppendError, CatalogueChange, Durability, Host, Isolation, OpenError,
@@ -262,4 +262,17 @@ fn a_storage_that_nobody_stopped_lets_go_of_its_directory_and_keeps_what_it_answ
     let storage = open(dir.path());
     assert_eq!(read_all(&storage, p, ALL).len(), 1);
     storage.shutdown();
+}
+
+#[test]
+fn a_marker_is_appended_whatever_epoch_a_client_has_claimed() {
+    let dir = directory();
+    let storage = open(dir.path());
+    let p = partition(create(&storage, "t", 1, &[]), 0);
+    let claimed = ProducerEpoch(i16::MAX);
+    let mut forged = BatchBuilder::new().producer(ProducerId(7), claimed, Sequence(0));
+    forged.push(NewRecord { timestamp: TimestampMs(1), key: None, value: None, headers: &[] });
+    append(&storage, p, forged.build()).unwrap();
+    end(&storage, p, 7, Marker::Abort);
+    close(storage, dir.path());
 }
