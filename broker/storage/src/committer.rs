@@ -112,7 +112,7 @@ struct Draft {
 /// What the next checkpoint has to cover.
 #[derive(Default)]
 struct Uncovered {
-    files: HashMap<(PartitionId, Offset), Arc<SegmentFile>>,
+    files: BTreeMap<(PartitionId, Offset), Arc<SegmentFile>>,
     dirs: BTreeSet<PathBuf>,
     rolled: Vec<Rolled>,
     touched: BTreeSet<PartitionId>,
@@ -139,6 +139,8 @@ pub(crate) struct Committer {
     checkpoint_cycle: u64,
     checkpoint_wanted: bool,
     uncovered: Uncovered,
+    /// Directories of deleted topics that are still there.
+    leftovers: Vec<PathBuf>,
     logs: BTreeMap<PartitionId, LogEnd>,
     last_activity: Duration,
     full: bool,
@@ -196,6 +198,7 @@ impl Committer {
             checkpoint_cycle: origin.checkpoint_cycle,
             checkpoint_wanted: false,
             uncovered,
+            leftovers: Vec::new(),
             logs,
             full: false,
             most_bytes: CYCLE_BYTES,

@@ -110,6 +110,13 @@ fn first_start(config: &Config, host: &Host, paths: &Paths) -> Result<Uuid, Open
     if holds_records(disk, &paths.topics) {
         return Err(OpenError::Damaged(Damage::Missing(paths.data.join(VERSION_FILE))));
     }
+    // One whose first start was cut short has none of these yet.
+    let journal = Checkpoint::load(disk, &paths.journal).ok().flatten();
+    if journal
+        .is_some_and(|(found, _)| found.start > 0 || found.cycle > 0 || !found.logs.is_empty())
+    {
+        return Err(OpenError::Damaged(Damage::Foreign(paths.journal.clone())));
+    }
     for dir in [&paths.topics, &paths.map] {
         if disk.exists(dir) {
             at(dir, disk.remove_dir_all(dir))?;

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use wire::{Offset, TimestampMs};
+use wire::{Offset, TimestampMs, TopicId};
 
 use crate::{
     api::PartitionId,
@@ -118,10 +118,11 @@ impl Map {
         Ok(map)
     }
 
-    /// The same map, if every partition's row can be read: sled looks at a page when it needs it.
+    /// The same map, if everything in it can be read but index rows, without which a read takes longer: sled
+    /// looks at a page when it needs it.
     pub(crate) fn checked(self) -> io::Result<Self> {
         if let Some(trees) = self.trees() {
-            for row in &trees.logs {
+            for row in trees.logs.iter().chain(trees.aborted.iter()) {
                 row.map_err(failed)?;
             }
         }
@@ -193,11 +194,15 @@ impl Map {
         Ok(())
     }
 
-    /// The last row of a partition, put after all others: up to where they reach.
-    pub(crate) fn put_log(&self, partition: PartitionId, log: &[u8]) -> io::Result<()> {
+    /// Where the rows of partitions reach, once the kernel has them: a process that is killed may lose
+    /// the row that it put last and keep what it put after it.
+    pub(crate) fn put_logs(&self, logs: &[(PartitionId, Vec<u8>)]) -> io::Result<()> {
         let Some(trees) = self.trees() else { return Ok(()) };
-        trees.logs.insert(prefix(partition), log).map_err(failed)?;
-        Ok(())
+        self.flush()?;
+        for (partition, log) in logs {
+            trees.logs.insert(prefix(*partition), log.as_slice()).map_err(failed)?;
+        }
+        self.flush()
     }
 
     pub(crate) fn log(&self, partition: PartitionId) -> io::Result<Option<Vec<u8>>> {
@@ -212,6 +217,17 @@ impl Map {
         trees.logs.remove(prefix(partition)).map_err(failed)?;
         for tree in [&trees.rows, &trees.aborted] {
             for found in tree.scan_prefix(prefix(partition)).keys() {
+                tree.remove(found.map_err(failed)?).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets all partitions of a topic.
+    pub(crate) fn remove_topic(&self, topic: TopicId) -> io::Result<()> {
+        let Some(trees) = self.trees() else { return Ok(()) };
+        for tree in trees.all() {
+            for found in tree.scan_prefix(topic.0.as_bytes()).keys() {
                 tree.remove(found.map_err(failed)?).map_err(failed)?;
             }
         }

@@ -25,6 +25,8 @@ use crate::{
 
 /// How much of a log is read at a time.
 const CHUNK_BYTES: u64 = 1 << 20;
+/// And where the disk fails.
+const LEAST_CHUNK_BYTES: u64 = 4096;
 
 /// Called with bytes looked at, and bytes in all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -199,6 +201,10 @@ impl Inspection {
         }
         let mut next = bases.first().copied().unwrap_or(end.segment);
         for base in bases {
+            if base < next {
+                // A file written anew has its records; the next start removes it.
+                continue;
+            }
             let path = self.log_path(id, base);
             let file = self.disk().open(&path, Open::Read)?;
             let found = file.len()?;
@@ -268,11 +274,18 @@ pub(crate) fn walk(
 ) -> io::Result<Whole> {
     let mut whole = Whole { position: range.start, next_offset: first };
     let mut memory = Vec::new();
-    let mut chunk = CHUNK_BYTES;
+    let (mut chunk, mut usual) = (CHUNK_BYTES, CHUNK_BYTES);
     loop {
         let begin = whole.position;
         memory.resize(in_memory(chunk.min(range.end - begin)), 0);
-        let read = file.read_at(&mut memory, begin)?;
+        let read = match file.read_at(&mut memory, begin) {
+            Err(_unreadable) if usual > LEAST_CHUNK_BYTES => {
+                // What lies in front of it may still be read.
+                (chunk, usual) = (LEAST_CHUNK_BYTES, LEAST_CHUNK_BYTES);
+                continue;
+            }
+            read => read?,
+        };
         let mut rest = memory.get(..read).unwrap_or_default();
         while let Ok(view) = BatchView::parse(rest) {
             let fits =
@@ -287,7 +300,7 @@ pub(crate) fn walk(
         }
         let at_end = begin + position(read) >= range.end || position(read) < chunk;
         if whole.position > begin {
-            chunk = CHUNK_BYTES;
+            chunk = usual;
         } else if at_end {
             return Ok(whole);
         } else {

@@ -1,10 +1,10 @@
 //! The keeper: checkpoints, new journal segments, the map. Everything that may take its time.
 
 mod meta;
-mod swap;
+pub(crate) mod swap;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
@@ -34,7 +34,7 @@ const LEAST_FREE_FOR_MAP: u64 = 16 << 20;
 pub(crate) struct CheckpointPlan {
     pub(crate) checkpoint: Checkpoint,
     /// Files written since the last one.
-    pub(crate) files: HashMap<(PartitionId, Offset), Arc<SegmentFile>>,
+    pub(crate) files: BTreeMap<(PartitionId, Offset), Arc<SegmentFile>>,
     /// Directories in which names were made or removed.
     pub(crate) dirs: BTreeSet<PathBuf>,
     pub(crate) rolled: Vec<Rolled>,
@@ -306,6 +306,7 @@ fn update_map(
         map.trim(*partition, *first)?;
     }
     swap::update_map(shared, &plan.swaps)?;
+    let mut logs = Vec::with_capacity(plan.touched.len());
     for (partition, log) in &plan.touched {
         if shared.partition(partition.id).is_none() {
             continue;
@@ -315,7 +316,7 @@ fn update_map(
         let rows: Vec<_> = published.rows.iter().copied().filter(|row| below(row.offset)).collect();
         let aborted: Vec<_> =
             published.aborted.iter().copied().filter(|one| below(one.last_offset)).collect();
-        let row = meta::log_row(&published, log);
+        logs.push((partition.id, meta::log_row(&published, log)));
         drop(published);
         for row in &rows {
             map.put_row(partition.id, row)?;
@@ -323,9 +324,8 @@ fn update_map(
         for one in &aborted {
             map.put_aborted(partition.id, one)?;
         }
-        map.put_log(partition.id, &row)?;
     }
-    map.flush()?;
+    map.put_logs(&logs)?;
     if map.shrink()? {
         tracing::debug!("the map was far larger than its rows; it was written anew");
     }

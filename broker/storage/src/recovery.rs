@@ -58,7 +58,7 @@ pub(crate) struct Recovered {
 /// What the next checkpoint has to sync.
 #[derive(Default)]
 pub(crate) struct Written {
-    pub(crate) files: HashMap<(PartitionId, Offset), Arc<SegmentFile>>,
+    pub(crate) files: BTreeMap<(PartitionId, Offset), Arc<SegmentFile>>,
     pub(crate) dirs: BTreeSet<std::path::PathBuf>,
     pub(crate) rolled: Vec<Rolled>,
     pub(crate) touched: BTreeSet<PartitionId>,
@@ -75,6 +75,8 @@ struct Recovery<'a> {
     static_configs: Arc<BTreeMap<String, String>>,
     /// As of the checkpoint.
     forgotten: Forgotten,
+    /// How far the map's rows reach after this start.
+    mapped: Vec<(PartitionId, Vec<u8>)>,
     written: Written,
     reserve: Arc<Reserve>,
 }
@@ -115,6 +117,7 @@ pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Rec
         default_segment_bytes: config.segment_bytes,
         static_configs: Arc::new(config.broker_configs.clone()),
         forgotten: Forgotten::default(),
+        mapped: Vec::new(),
         written: Written::default(),
         reserve,
     };
@@ -147,6 +150,9 @@ impl Recovery<'_> {
         }
         self.finish_file_operations(&catalogue, &deleted)?;
         let map = self.open_map()?;
+        for id in &deleted {
+            at(&self.dir.paths.map, map.remove_topic(*id))?;
+        }
         self.finish_swaps(&map, swaps)?;
         let mut entries = self.load_logs(&map, &catalogue)?;
         let bytes = self.replay(&scan, &mut entries)?;
@@ -332,7 +338,7 @@ impl Recovery<'_> {
     /// checkpoint stands where the last one stood: the journal still covers what is beyond it.
     fn raise_start(&mut self, scan: &Scan, map: &Map) -> Result<Origin, OpenError> {
         let journal = &self.dir.paths.journal;
-        at(&self.dir.paths.map, map.flush())?;
+        at(&self.dir.paths.map, map.put_logs(&std::mem::take(&mut self.mapped)))?;
         let last = scan.cycles.last().map(|found| found.header);
         let newest =
             last.map_or(self.checkpoint.start, |last| last.start.max(self.checkpoint.start));

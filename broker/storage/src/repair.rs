@@ -35,6 +35,8 @@ use crate::{
 };
 use salvage::Salvage;
 
+/// What is read at a time where the disk fails.
+const PIECE_BYTES: usize = 4096;
 const COPY_BYTES: u64 = 1 << 20;
 
 /// What was done to one partition.
@@ -176,7 +178,12 @@ impl Repair {
         let mut rest = bases.into_iter();
         for base in rest.by_ref() {
             let path = dir.join(file_name(base, "log"));
-            if base != end.next_offset {
+            if base < end.next_offset {
+                // A file written anew has its records, and did not come to remove it.
+                damaged.push(self.set_aside(&dir, base)?);
+                continue;
+            }
+            if base > end.next_offset {
                 damaged.push(self.set_aside(&dir, base)?);
                 break;
             }
@@ -206,6 +213,7 @@ impl Repair {
             let start = end.log_start_offset;
             end = LogEnd { segment: start, length: 0, next_offset: start, ..end };
         }
+        end.cleaned_to = end.cleaned_to.min(end.next_offset);
         self.end_at(&dir, &end)?;
         self.note(id, &end, expected, damaged);
         Ok(())
@@ -215,7 +223,12 @@ impl Repair {
     /// written beside it.
     fn end_of(&self, dir: &Path, base: Offset, whole: Whole, length: u64) -> io::Result<Offset> {
         let file = SegmentFile::new(dir.to_path_buf(), base);
-        let meta = Meta::read(self.inspection.disk(), &file)?;
+        let disk = self.inspection.disk();
+        let meta = Meta::read(disk, &file)?;
+        if meta.as_ref().is_some_and(|meta| meta.state.position != length) {
+            // Of the file whose place this one took.
+            disk.remove_file(&dir.join(file_name(base, "meta")))?;
+        }
         let meta = meta.filter(|meta| whole.position == length && meta.state.position == length);
         let next = meta.map_or(whole.next_offset, |meta| meta.state.next_offset);
         Ok(next.max(whole.next_offset))
@@ -267,8 +280,8 @@ impl Repair {
         while at < range.end {
             let mut bytes = vec![0; in_memory(COPY_BYTES.min(range.end - at))];
             if let Err(error) = read_exact(file, &mut bytes, at) {
-                tracing::warn!(%error, path = %path.display(), "a part that cannot be read is left out");
-                break;
+                tracing::warn!(%error, path = %path.display(), at, "what cannot be read is zeroes in the copy");
+                read_pieces(file, &mut bytes, at);
             }
             copy.write_at(&bytes, at - range.start)?;
             at += position(bytes.len());
@@ -356,5 +369,15 @@ impl Repair {
             ring_files.make(segment)?;
         }
         disk.sync_dir(&paths.journal)
+    }
+}
+
+/// Fills what can be read of `bytes`, a few sectors at a time, and leaves the rest as it is.
+fn read_pieces(file: &dyn DiskFile, bytes: &mut [u8], position: u64) {
+    for (piece, at) in bytes.chunks_mut(PIECE_BYTES).zip((position..).step_by(PIECE_BYTES)) {
+        let mut whole = vec![0; piece.len()];
+        if read_exact(file, &mut whole, at).is_ok() {
+            piece.copy_from_slice(&whole);
+        }
     }
 }

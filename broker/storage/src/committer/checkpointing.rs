@@ -29,7 +29,10 @@ impl Committer {
         let mut woken = Vec::new();
         for id in &partitions {
             let Some(entry) = self.entries.get_mut(id) else { continue };
-            self.uncovered.rolled.extend(entry.roll_if_emptied());
+            if let Some(rolled) = entry.roll_if_emptied() {
+                self.uncovered.dirs.insert(entry.partition.dir.clone());
+                self.uncovered.rolled.push(rolled);
+            }
             woken.append(&mut entry.publish());
             // Files are deleted by the checkpoint that knows the new start.
             self.checkpoint_wanted |= entry.partition.published().has_deletable(entry.log.segment);
@@ -82,14 +85,23 @@ impl Committer {
             self.uncovered.rolled.retain(|rolled| !rolled.file.dir.starts_with(&dir));
             self.uncovered.dirs.retain(|path| !path.starts_with(&dir));
             self.uncovered.dirs.insert(self.shared.paths.topics.clone());
-            match self.shared.host.disk.remove_dir_all(&dir) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    tracing::warn!(%error, dir = %dir.display(), "files of a deleted topic stay");
-                }
-            }
+            self.leftovers.push(dir);
         }
+        self.remove_leftovers();
+    }
+
+    /// Removes the directories of deleted topics. Into one that the keeper or the cleaner was just
+    /// writing a file comes after it was listed: it is tried again behind the next checkpoint.
+    fn remove_leftovers(&mut self) {
+        let disk = &self.shared.host.disk;
+        self.leftovers.retain(|dir| match disk.remove_dir_all(dir) {
+            Ok(()) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => {
+                tracing::warn!(%error, dir = %dir.display(), "files of a deleted topic stay as yet");
+                true
+            }
+        });
     }
 
     /// Hands a checkpoint at this cycle to the keeper, if one is wanted and it has time.
@@ -102,6 +114,7 @@ impl Committer {
 
     fn checkpoint_plan(&mut self, last: bool) -> CheckpointPlan {
         self.checkpoint_wanted = false;
+        self.remove_leftovers();
         self.checkpoint += 1;
         self.checkpoint_cycle = self.cycle;
         let uncovered = std::mem::take(&mut self.uncovered);

@@ -55,6 +55,10 @@ pub(crate) fn swap_files(shared: &Shared, swaps: &[Swap]) -> io::Result<()> {
         // Positions in the map are those of the old files: until they are replaced nobody may
         // believe them, nor the next start.
         shared.map.forget(swap.partition, swap.base, swap.end)?;
+        // A marker that the new file does not have would hide what its producer wrote afterwards.
+        for marker in &swap.dropped_markers {
+            shared.map.remove_aborted(swap.partition, *marker)?;
+        }
     }
     shared.map.flush()?;
     let disk = shared.host.disk.as_ref();
@@ -90,12 +94,9 @@ pub(crate) fn finish_swaps(shared: &Shared, swaps: &[Swap]) {
     }
 }
 
-/// Removes from the map what the new files do not have any more.
+/// What the map has of aborted transactions, now that some are gone.
 pub(crate) fn update_map(shared: &Shared, swaps: &[Swap]) -> io::Result<()> {
     for swap in swaps {
-        for marker in &swap.dropped_markers {
-            shared.map.remove_aborted(swap.partition, *marker)?;
-        }
         let last = shared.map.last_aborted(swap.partition)?;
         if let Some(partition) = shared.partition(swap.partition) {
             partition.published().mapped_aborted = last;

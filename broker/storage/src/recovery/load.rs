@@ -118,7 +118,11 @@ impl Recovery<'_> {
                     base_of(name, "log").is_some_and(|base| base > end.segment)
                         || base_of(name, "meta").is_some_and(|base| base >= end.segment)
                 }
-                None => true,
+                None => {
+                    base_of(name, "log").is_some()
+                        || base_of(name, "meta").is_some()
+                        || cleaned_of(name).is_some()
+                }
             })?;
             if removed {
                 self.written.dirs.insert(entry.partition.dir.clone());
@@ -204,7 +208,8 @@ impl Recovery<'_> {
         drop(published);
         current &= !entry.log.producers.expire_again(self.forgotten);
         if map.keeps() && !(known && current) {
-            at(&self.dir.paths.map, entry.move_rows(map, &full))?;
+            let log = at(&self.dir.paths.map, entry.move_rows(map, &full))?;
+            self.mapped.push((entry.partition.id, log));
         }
         Ok(())
     }
@@ -326,14 +331,14 @@ impl Entry {
         }
     }
 
-    /// The map has what is in front of where its row reaches; the rest is added to the map.
+    /// The map has what is in front of where its row reaches; the rest is added to the map. Answers the row
+    /// that says how far they reach now.
     fn move_rows(
         &mut self,
         map: &Map,
         full: &[(Offset, u64, wire::TimestampMs)],
-    ) -> io::Result<()> {
-        let id = self.partition.id;
+    ) -> io::Result<Vec<u8>> {
         let mapped = self.drain_to(map)?;
-        map.put_log(id, &encode_log_row(&self.log, full, mapped))
+        Ok(encode_log_row(&self.log, full, mapped))
     }
 }

@@ -17,8 +17,8 @@ use super::{
     },
 };
 use crate::{
-    Append, Damage, Durability, Host, Inspection, Isolation, OpenError, PartitionId, RepairReport,
-    Storage, repair, segment_file::base_of,
+    Append, Config, Damage, Durability, Host, Inspection, Isolation, OpenError, PartitionId,
+    RepairReport, Storage, repair, segment_file::base_of,
 };
 
 /// Ten records in each of two topics, one cycle each, and an end as kill -9 makes it.
@@ -312,5 +312,54 @@ fn a_repair_of_a_compacted_log_keeps_its_offsets_and_gaps() {
     let kept = read_all(&storage, p, Isolation::ReadUncommitted);
     let whole = before.iter().take_while(|(offset, _)| offset < base).count();
     assert_eq!(kept[..], before[..whole]);
+    close(storage, dir.path());
+}
+
+#[test]
+fn a_journal_of_other_data_is_not_begun_anew() {
+    let (data, journal) = (directory(), directory());
+    let apart =
+        |data: &Path| Config { journal_dir: Some(journal.path().to_path_buf()), ..config(data) };
+    let (storage, _) = Storage::open(apart(data.path()), Host::real()).unwrap();
+    let p = partition(create(&storage, "t", 1, &[]), 0);
+    append(&storage, p, batch(1, b"value", 1)).unwrap();
+    storage.shutdown();
+    drop(storage);
+    // As when the data's own disk is not mounted.
+    let unmounted = directory();
+    let refused = Storage::open(apart(unmounted.path()), Host::real()).unwrap_err();
+    assert!(matches!(refused, OpenError::Damaged(Damage::Foreign(_))), "{refused:?}");
+    let (storage, _) = Storage::open(apart(data.path()), Host::real()).unwrap();
+    assert_eq!(records(&storage, p), 1);
+    storage.shutdown();
+}
+
+#[test]
+fn what_a_repair_set_aside_of_a_whole_log_outlives_the_next_start() {
+    let dir = directory();
+    let p = stopped(dir.path());
+    flip(&log(dir.path(), p, 0), 200);
+    let report = do_repair(dir.path());
+    assert_eq!(report.partitions[0].kept, Offset(0)..Offset(0));
+    let set_aside = report.partitions[0].damaged.clone();
+    close(open(dir.path()), dir.path());
+    assert!(!set_aside.is_empty() && set_aside.iter().all(|path| path.exists()));
+}
+
+#[test]
+fn a_file_whose_records_another_has_already_is_no_damage() {
+    let dir = directory();
+    let p = stopped(dir.path());
+    // A file written anew took the place of two, and the second was not removed yet.
+    let (first, second) = (log(dir.path(), p, 0), log(dir.path(), p, 2));
+    let both = [fs::read(&first).unwrap(), fs::read(&second).unwrap()].concat();
+    fs::write(&first, both).unwrap();
+    assert_eq!(damages(dir.path()), []);
+    let report = do_repair(dir.path());
+    let kept = &report.partitions[0];
+    assert_eq!((kept.kept.clone(), kept.lost.clone()), (Offset(0)..Offset(10), None));
+    assert_eq!(kept.damaged.len(), 1, "{kept:?}");
+    let storage = open(dir.path());
+    assert_eq!(records(&storage, p), 10);
     close(storage, dir.path());
 }

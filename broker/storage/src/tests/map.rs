@@ -94,7 +94,7 @@ fn the_map_stays_within_a_bound_of_its_rows() {
     for round in 0..60_u8 {
         for index in 0..LOGS {
             // Every log's state is replaced, and rows come and go with the records.
-            map.put_log(id(index), &vec![round; 20_000]).unwrap();
+            map.put_logs(&[(id(index), vec![round; 20_000])]).unwrap();
             for offset in 0..50 {
                 map.put_row(id(index), &row(i64::from(round) * 50 + offset)).unwrap();
             }
@@ -142,7 +142,7 @@ fn a_copy_of_the_map_that_failed_leaves_nothing_to_the_next() {
     while !map.shrink_beyond(0).unwrap() {
         assert!(round < 200, "it does not grow");
         round += 1;
-        map.put_log(id, &vec![round; 20_000]).unwrap();
+        map.put_logs(&[(id, vec![round; 20_000])]).unwrap();
         map.flush().unwrap();
     }
     assert_eq!(map.dump().len(), 1);

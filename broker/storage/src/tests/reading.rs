@@ -17,7 +17,7 @@ use super::support::{
 use crate::{
     Config, Host, Isolation, PartitionId, ReadError, ReadLimit, Storage,
     host::Open,
-    keeper::Swap,
+    keeper::{Swap, swap::swap_files},
     partition::{Partition, Segment},
     producer::Aborted,
     segment_file::SegmentFile,
@@ -236,5 +236,20 @@ fn a_file_whose_place_was_taken_while_it_was_read_is_not_what_a_read_answers() {
         let shared = storage.shared();
         let newest = new.for_reading(shared.host.disk.as_ref(), &shared.open_files).unwrap();
         assert!(Arc::ptr_eq(&read.slices[0].file, &newest), "the old file says nothing of it");
+    });
+}
+
+#[test]
+fn a_marker_that_is_gone_hides_nothing_also_before_the_checkpoint() {
+    with_an_aborted_transaction(|storage, _, p, log, aborted| {
+        let old = log.published().segments[0].clone();
+        // The cleaner has removed the marker, of whose transaction nothing was left.
+        let segment = Segment { file: SegmentFile::new(log.dir.clone(), Offset(0)), ..old };
+        let (base, end) = (Offset(0), log.published().offsets.log_end_offset);
+        let dropped_markers = vec![aborted.last_offset];
+        let swap =
+            Swap { partition: p, base, end, generation: 1, segment, rows: vec![], dropped_markers };
+        swap_files(storage.shared(), &[swap]).unwrap();
+        assert_eq!(storage.read(p, Offset(0), COMMITTED).unwrap().aborted.len(), 0);
     });
 }

@@ -294,6 +294,20 @@ fn a_lost_cycle_that_comes_back_does_not_continue_a_later_start() {
     }
 }
 
+/// A failure is found again by its seed.
+#[test]
+fn the_seed_decides_everything() {
+    for seed in 1..=SEEDS / 4 {
+        let live_once = || {
+            let mut world = World::new(seed);
+            let lived = catch_unwind(AssertUnwindSafe(|| lives(&mut world)));
+            let lived = lived.unwrap_or_else(|_panic| Err("an assertion failed".to_owned()));
+            (lived, world.disk.syncs(), world.disk.used(), world.dice.below(u64::MAX))
+        };
+        assert_eq!(live_once(), live_once(), "seed {seed}");
+    }
+}
+
 #[test]
 fn an_engine_that_is_broken_on_purpose_is_found_out() {
     let count = asked("OTTLA_SEEDS").unwrap_or(SEEDS);
