@@ -134,17 +134,20 @@ impl Cleaner {
 /// Whether a record has waited longer than `max.compaction.lag.ms`.
 fn is_overdue(shared: &Shared, candidate: &Candidate, now: TimestampMs) -> bool {
     let longest = candidate.settings.max_compaction_lag_ms;
-    let Some(segment) = candidate.first_dirty_segment().filter(|_| longest < i64::MAX) else {
+    if longest == i64::MAX {
         return false;
-    };
-    let first = || -> io::Result<TimestampMs> {
+    }
+    let first = |segment: &Segment| -> io::Result<TimestampMs> {
         let file = shared.host.disk.open(&segment.file.path(), Open::Read)?;
         let mut header = [0; wire::batch::HEADER_BYTES];
         read_exact(file.as_ref(), &mut header, 0)?;
         let header = wire::batch::BatchHeader::parse(&header);
         header.map(|header| header.max_timestamp).map_err(io::Error::other)
     };
-    first().is_ok_and(|first| now.0.saturating_sub(first.0) > longest)
+    let is_overdue = |segment: &Segment| {
+        first(segment).is_ok_and(|first| first.0 > 0 && now.0.saturating_sub(first.0) > longest)
+    };
+    candidate.dirty_segments().iter().any(is_overdue)
 }
 
 /// One pass: every file up to where the keys are known is written anew if anything in it goes.

@@ -48,6 +48,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn length(&self, path: &Path) -> io::Result<u64> {
         self.open(path, Open::Read)?.len()
     }
+    /// When a file was last written to; `Unsupported` where nobody knows.
+    fn modified(&self, _path: &Path) -> io::Result<TimestampMs> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;

@@ -61,9 +61,10 @@ impl Candidate {
         })
     }
 
-    /// The first file that has something dirty in it.
-    pub(super) fn first_dirty_segment(&self) -> Option<&Segment> {
-        self.segments.iter().rfind(|segment| segment.file.base <= self.first_dirty)
+    /// The files that have something dirty in them.
+    pub(super) fn dirty_segments(&self) -> &[Segment] {
+        let behind = self.segments.partition_point(|segment| segment.file.base <= self.first_dirty);
+        self.segments.get(behind.saturating_sub(1)..).unwrap_or_default()
     }
 
     /// Whether so much is dirty that it pays.

@@ -9,7 +9,7 @@ use crate::{
     catalogue::METADATA,
     codec::position,
     keeper::Clean,
-    partition::Published,
+    partition::{Published, Segment},
     queue::{DeleteRecords, Request},
     settings::TopicSettings,
     shared::Shared,
@@ -52,7 +52,8 @@ impl Retention {
         for (id, topic) in catalogue.partitions().filter(|(id, _)| *id != METADATA) {
             let Some(partition) = shared.partition(id) else { continue };
             let settings = TopicSettings::of(&catalogue, topic, shared.default_segment_bytes);
-            let start = log_start(&partition.published(), &settings, now);
+            let written = |segment: &Segment| shared.host.disk.modified(&segment.file.path()).ok();
+            let start = log_start(&partition.published(), &settings, now, written);
             if start.is_some() {
                 // Whether it worked shows at the next look.
                 let request = DeleteRecords { partition: id, before: start, done: Box::new(drop) };
@@ -71,7 +72,12 @@ fn is_mostly_history(shared: &Shared, catalogue: &Catalogue) -> bool {
 }
 
 /// Where the log should begin, if that is not where it does.
-fn log_start(published: &Published, settings: &TopicSettings, now: TimestampMs) -> Option<Offset> {
+fn log_start(
+    published: &Published,
+    settings: &TopicSettings,
+    now: TimestampMs,
+    written: impl Fn(&Segment) -> Option<TimestampMs>,
+) -> Option<Offset> {
     if !settings.delete {
         return None;
     }
@@ -80,10 +86,13 @@ fn log_start(published: &Published, settings: &TopicSettings, now: TimestampMs) 
     let mut surplus = settings.retention_bytes.map_or(0, |most| bytes.saturating_sub(most));
     let mut count = 0;
     for segment in segments {
-        let age = now.0.saturating_sub(segment.max_timestamp.0);
-        // Without any timestamp there is no age.
-        let expired = segment.max_timestamp.0 >= 0
-            && settings.retention_ms.is_some_and(|longest| age > longest);
+        // Records without a timestamp are as old as their file.
+        let newest = Some(segment.max_timestamp).filter(|newest| newest.0 >= 0);
+        let is_over = |longest| {
+            let newest = newest.or_else(|| written(segment));
+            newest.is_some_and(|newest| now.0.saturating_sub(newest.0) > longest)
+        };
+        let expired = settings.retention_ms.is_some_and(is_over);
         let too_much = surplus > 0 && surplus >= segment.length;
         if segment.length == 0 || !(expired || too_much) {
             break;

@@ -72,6 +72,10 @@ impl Disk for RealDisk {
         Ok(std::fs::metadata(path)?.len())
     }
 
+    fn modified(&self, path: &Path) -> io::Result<TimestampMs> {
+        Ok(milliseconds(fs::metadata(path)?.modified()?))
+    }
+
     fn exists(&self, path: &Path) -> bool {
         path.exists()
     }
@@ -279,14 +283,18 @@ impl DiskFile for RealFile {
     }
 }
 
+fn milliseconds(time: SystemTime) -> TimestampMs {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
 #[derive(Debug)]
 struct RealClock(Instant);
 
 impl Clock for RealClock {
     #[expect(clippy::disallowed_methods, reason = "this is the engine's clock")]
     fn now(&self) -> TimestampMs {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        milliseconds(SystemTime::now())
     }
 
     fn monotonic(&self) -> Duration {

@@ -1,6 +1,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use wire::Offset;
+use wire::{
+    Offset, TimestampMs,
+    batch::{BatchBuilder, NewRecord},
+};
 
 use super::lab::Lab;
 use crate::{
@@ -114,5 +117,18 @@ fn a_log_that_is_compacted_for_long_keeps_no_other_from_its_retention() {
     }
     until(|| storage.offsets(full).unwrap().log_start_offset > Offset(10));
     assert_eq!(storage.cleaner_status().passes, 0);
+    storage.shutdown();
+}
+
+#[test]
+fn records_without_a_time_are_as_old_as_their_file() {
+    let dir = directory();
+    let often = Config { clean_every: Duration::from_millis(10), ..config(dir.path()) };
+    let (storage, _) = Storage::open(often, Host::real()).unwrap();
+    let p = partition(create(&storage, "t", 1, &[("retention.ms", "1")]), 0);
+    let mut timeless = BatchBuilder::new();
+    timeless.push(NewRecord { timestamp: TimestampMs::NONE, key: None, value: None, headers: &[] });
+    append(&storage, p, timeless.build()).unwrap();
+    until(|| storage.offsets(p).unwrap().log_start_offset == Offset(1));
     storage.shutdown();
 }
