@@ -62,6 +62,7 @@ impl Reserve {
 
     /// Allocates what a ring of so many segments needs.
     pub(crate) fn make(&self, segments: u32) -> io::Result<()> {
+        let _one_at_a_time = self.releasing.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.disk.open(&self.path, Open::Write)?;
         file.allocate(self.bytes(segments))?;
         file.sync()?;

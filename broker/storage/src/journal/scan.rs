@@ -78,7 +78,7 @@ impl Scan {
             ..CycleHeader::default()
         };
         let mut at = checkpoint.ring;
-        while let Some(found) = scan.next(at, last, &mut memory)? {
+        while let Some(found) = scan.next(at, last, checkpoint.start, &mut memory)? {
             let cycle =
                 decode(&memory, &checkpoint.secret).filter(|cycle| cycle.header == found.header);
             let Some(cycle) = cycle else {
@@ -104,11 +104,13 @@ impl Scan {
     }
 
     /// The cycle after `last`, if its header is where it may be; its bytes are in `memory`.
-    /// Not verified beyond the header.
+    /// Not verified beyond the header. Every start leaves a checkpoint before its first cycle, so nothing that
+    /// claims to be of a later one than `newest_start` is a cycle.
     fn next(
         &self,
         at: RingPosition,
         last: CycleHeader,
+        newest_start: u64,
         memory: &mut Vec<u8>,
     ) -> io::Result<Option<Found>> {
         let behind = self.segments.iter().filter(|(number, _)| *number == at.segment);
@@ -122,7 +124,9 @@ impl Scan {
         let mut best: Option<(Found, &Arc<dyn DiskFile>)> = None;
         for (at, file) in behind.chain(starts) {
             let Some((header, length)) = self.header_at(file, at.position)? else { continue };
-            let follows = header.number == last.number + 1 && start(header) >= start(last);
+            let follows = header.number == last.number + 1
+                && start(header) >= start(last)
+                && header.start <= newest_start;
             let newer = best.as_ref().is_none_or(|(best, _)| start(best.header) <= start(header));
             if follows && newer {
                 best = Some((Found { at, length: padded(length), header }, file));
