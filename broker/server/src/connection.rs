@@ -32,6 +32,8 @@ use crate::transport::{Outgoing, SendError};
 const LENGTH_BYTES: usize = 4;
 /// Answers that wait for their turn or for something to happen.
 const PENDING_REPLIES: usize = 32;
+/// Of answers that take more memory than this, one waits for its turn and one is being sent.
+const LARGE_ANSWER_BYTES: usize = 1 << 20;
 /// At most this many pieces go into one write.
 const MAX_SLICES: usize = 64;
 /// Records of so many bytes or more go from the page cache to the socket without a copy here.
@@ -92,6 +94,15 @@ struct Pending {
     correlation_id: Option<i32>,
     reply: Reply,
     memory: Option<OwnedSemaphorePermit>,
+}
+
+impl Pending {
+    fn bytes_in_memory(&self) -> usize {
+        match &self.reply {
+            Reply::Now(body) => body.bytes_in_memory(),
+            Reply::Later(_) => 0,
+        }
+    }
 }
 
 /// Serves one client until it hangs up, misbehaves, or the broker stops.
@@ -180,6 +191,10 @@ async fn handle(
         } else {
             handle_one(context, frame::parse(bytes, memory)?).await?
         };
+        if pending.bytes_in_memory() > LARGE_ANSWER_BYTES {
+            // It waits until those in front of it are sent, and the next request for it.
+            drop(replies.reserve_many(PENDING_REPLIES).await);
+        }
         // A client that failed to authenticate is told so, and that is the last thing it is told.
         if replies.send(pending).await.is_err() || context.sasl.is_refused() {
             break;

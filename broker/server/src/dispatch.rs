@@ -130,6 +130,15 @@ impl Body {
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(Piece::len).sum()
     }
+
+    /// Those of them that are held in memory until they are sent.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
+        let in_memory = |piece: &Piece| match piece {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::File(_) => 0,
+        };
+        self.0.iter().map(in_memory).sum()
+    }
 }
 
 /// What a handler has to say.

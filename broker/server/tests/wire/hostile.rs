@@ -1,7 +1,10 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use kafka_protocol::messages::{ApiKey, RequestKind};
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::{
+    ApiKey, CreateTopicsRequest, MetadataRequest, RequestKind, ResponseKind,
+};
 use server::{Config, Limits};
 use storage::simulation::process::{alone, resident_bytes};
 
@@ -9,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::client::{Client, Running, number};
 use crate::every_version::{api_versions, topic_id};
-use crate::requests::{batch, produce};
+use crate::requests::{batch, produce, topic_name};
 
 const MIB: usize = 1 << 20;
 
@@ -142,6 +145,45 @@ fn a_compressed_bomb_ends_its_connection_alone() {
         assert!(client.is_closed());
         is_served(&broker);
         assert!(resident_bytes() < before + 64 * MIB);
+    });
+}
+
+#[test]
+fn a_client_that_reads_none_of_its_large_answers_has_few_of_them() {
+    alone("hostile::a_client_that_reads_none_of_its_large_answers_has_few_of_them", || {
+        let broker = Running::start();
+        let topic = |number: i32| {
+            CreatableTopic::default()
+                .with_name(topic_name(&format!("wide-{number}")))
+                .with_num_partitions(9_800)
+                .with_replication_factor(1)
+        };
+        let create = CreateTopicsRequest::default()
+            .with_topics((0..5).map(topic).collect())
+            .with_timeout_ms(60_000);
+        let mut client = broker.client();
+        let ResponseKind::CreateTopics(created) =
+            client.call(ApiKey::CreateTopics, 5, &RequestKind::CreateTopics(create))
+        else {
+            unreachable!("it answers what was asked")
+        };
+        assert!(created.topics.iter().all(|topic| topic.error_code == 0));
+        let all = RequestKind::Metadata(MetadataRequest::default().with_topics(None));
+        let mut other = broker.client();
+        let mut ask_once = || {
+            other.send(ApiKey::Metadata, 9, &all);
+            other.receive(ApiKey::Metadata, 9).1.len()
+        };
+        assert!(ask_once() > MIB);
+        let before = resident_bytes();
+        for _ in 0..40 {
+            client.send(ApiKey::Metadata, 9, &all);
+        }
+        // Meanwhile as many are made for who does not read them.
+        for _ in 0..60 {
+            ask_once();
+            assert!(resident_bytes() < before + 16 * MIB);
+        }
     });
 }
 
