@@ -10,7 +10,7 @@ use std::{
     },
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -35,7 +35,7 @@ const FUSE_SUPER_MAGIC: rustix::fs::FsWord = 0x6573_5546;
 #[expect(clippy::disallowed_methods, reason = "the one place where the engine's clock starts")]
 pub(super) fn host() -> Host {
     Host {
-        disk: Arc::new(RealDisk { syncfs: syncfs_tells_errors() }),
+        disk: Arc::new(RealDisk { syncfs: syncfs_tells_errors(), witness: OnceLock::new() }),
         clock: Arc::new(RealClock(Instant::now())),
         threads: Arc::new(RealThreads),
         random: Arc::new(RealRandom),
@@ -53,6 +53,9 @@ fn syncfs_tells_errors() -> bool {
 #[derive(Debug)]
 struct RealDisk {
     syncfs: bool,
+    /// Open since before anything was written: an error of the file system that another process has been told
+    /// of since then is not told again to a descriptor that is younger.
+    witness: OnceLock<File>,
 }
 
 impl Disk for RealDisk {
@@ -116,7 +119,11 @@ impl Disk for RealDisk {
         {
             match first.sync_file_system() {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                result => return result,
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    let witness = self.witness.get();
+                    return witness.map_or(Ok(()), |witness| Ok(rustix::fs::syncfs(witness)?));
+                }
             }
         }
         files.iter().try_for_each(|file| file.sync())
@@ -126,6 +133,9 @@ impl Disk for RealDisk {
         let file =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        // Not a clone of the other, which would keep the lock.
+        let witness = File::open(path)?;
+        self.witness.get_or_init(|| witness);
         Ok(Box::new(HeldLock(file)))
     }
 
