@@ -95,11 +95,17 @@ fn report(places: &[Place]) -> String {
     let files = files.map_or("no limit".to_owned(), |files| files.to_string());
     let advice = if few { ", which is few: `LimitNOFILE=65536` in the unit" } else { "" };
     rows.push(row(["  open files", &format!("{files}{advice}")]));
+    let power_loss = place::power_loss(places);
+    let written = if power_loss.starts_with("yes") {
+        "may lose the newest, as a suffix"
+    } else {
+        &power_loss
+    };
     let held = table(&[
         row(["ACKS", "ANSWERED WHEN", "SURVIVES KILL -9", "SURVIVES POWER LOSS"]),
         row(["0", "never", "no promise", "no promise"]),
-        row(["1", "the journal's write returned", "yes", "may lose the last commit cycles"]),
-        row(["all", "the journal's sync returned", "yes", &place::power_loss(places)]),
+        row(["1", "the journal's write returned", "yes", written]),
+        row(["all", "the journal's sync returned", "yes", &power_loss]),
     ]);
     let cautions: String = places.iter().flat_map(Place::cautions).collect();
     format!("{}\n{held}{cautions}", table(&rows))
