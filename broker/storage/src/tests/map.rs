@@ -207,8 +207,8 @@ fn copy(from: &Path, to: &Path) {
 
 type Log = Vec<(Offset, bytes::Bytes)>;
 
-/// Stops the engine and starts it again without its map, with the map of an earlier stop, and
-/// without one after a kill: each time its rows and what readers get are what they were.
+/// Stops the engine and starts it again without its map, and with the map of an earlier stop: each
+/// time its rows and what readers get are what they were.
 fn is_rebuilt(storage: Storage, dir: &Path, older: Option<&Path>, ids: &[PartitionId]) {
     let read = |storage: &Storage| -> Vec<[Log; 2]> {
         let isolations = [Isolation::ReadUncommitted, Isolation::ReadCommitted];
