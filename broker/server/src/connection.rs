@@ -327,9 +327,12 @@ async fn send_file(
     let mut sent = 0;
     while sent < slice.length {
         let beside_commits = broker.storage.is_committing();
-        slice.set_read_ahead(!beside_commits, sent);
         let length = FILE_STEP_BYTES.min(slice.length - sent);
-        let bytes = if !slice.is_cached(sent, length) {
+        let is_cached = slice.is_cached(sent, length);
+        if beside_commits || !is_cached {
+            slice.set_read_ahead(!beside_commits, sent);
+        }
+        let bytes = if !is_cached {
             load_cold(slice, sent, length, beside_commits).await?
         } else if let Some(step) = send_cached(socket, slice, sent..sent + length, limit).await? {
             sent += step;

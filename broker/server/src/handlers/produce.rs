@@ -42,7 +42,8 @@ const ABORTABLE_VERSION: i16 = 11;
 /// A commit cycle is waited for at least so long, whatever the request says.
 const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What all batches of a request may be decompressed to, or so many times the request if that is more.
+/// When the batches of a request were decompressed to so much, or to so many times the request if that is
+/// more, the others are to be sent again.
 const MOST_DECOMPRESSED_BYTES: usize = 128 << 20;
 const MOST_TIMES: usize = 20;
 /// After so many decompressed bytes others have their turn.
@@ -71,15 +72,16 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
         let found = plan.topic(ctx, &topic);
         for partition in topic.partition_data {
             let outcome = match &found {
+                // They come again by themselves, and what was in front of them does not.
+                Ok(_) if batches.decompressed > most_decompressed => {
+                    Err(Refusal::Code(ErrorCode::KAFKA_STORAGE_ERROR))
+                }
                 Ok((topic, limits)) => {
                     let append = (partition.index, partition.records.unwrap_or_default());
                     plan.add(&mut batches, topic, limits, append)
                 }
                 Err(code) => Err(Refusal::Code(*code)),
             };
-            if batches.decompressed > most_decompressed {
-                return Err(Failure::Bomb);
-            }
             if batches.decompressed - yielded > YIELD_EVERY_BYTES {
                 yielded = batches.decompressed;
                 tokio::task::yield_now().await;

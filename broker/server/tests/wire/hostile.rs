@@ -7,6 +7,7 @@ use kafka_protocol::messages::{
 };
 use server::{Config, Limits};
 use storage::simulation::process::{alone, resident_bytes};
+use wire::ErrorCode;
 
 use tokio::time::Instant;
 
@@ -188,24 +189,28 @@ fn a_client_that_reads_none_of_its_large_answers_has_few_of_them() {
 }
 
 #[test]
-fn batches_that_are_large_together_end_their_connection_alone() {
-    alone("hostile::batches_that_are_large_together_end_their_connection_alone", || {
+fn of_batches_that_are_large_together_some_are_to_be_sent_again() {
+    alone("hostile::of_batches_that_are_large_together_some_are_to_be_sent_again", || {
         let broker = Running::start();
         let mut client = broker.client();
         let topic = ("t", topic_id(&mut client, "t"));
         // Of one MiB alone no batch is asked how small it was.
         let bomb = bomb(MIB - 100);
-        let times = |count| {
-            let RequestKind::Produce(mut request) = produce(9, topic, -1, bomb.clone()) else {
-                unreachable!("that is what it makes")
-            };
-            let parts = &mut request.topic_data[0].partition_data;
-            *parts = vec![parts[0].clone(); count];
-            RequestKind::Produce(request)
+        let RequestKind::Produce(mut request) = produce(9, topic, -1, bomb) else {
+            unreachable!("that is what it makes")
         };
-        client.call(ApiKey::Produce, 9, &times(100));
-        client.send(ApiKey::Produce, 9, &times(200));
-        assert!(client.is_closed());
+        let parts = &mut request.topic_data[0].partition_data;
+        *parts = vec![parts[0].clone(); 200];
+        let ResponseKind::Produce(answer) =
+            client.call(ApiKey::Produce, 9, &RequestKind::Produce(request))
+        else {
+            unreachable!("it answers what was asked")
+        };
+        let codes = answer.responses[0].partition_responses.iter().map(|part| part.error_code);
+        let taken = codes.clone().take_while(|code| *code == 0).count();
+        assert!((128..132).contains(&taken), "{taken}");
+        let again = ErrorCode::KAFKA_STORAGE_ERROR.0;
+        assert!(codes.skip(taken).all(|code| code == again));
         is_served(&broker);
     });
 }
