@@ -111,7 +111,7 @@ fn first_start(config: &Config, host: &Host, paths: &Paths) -> Result<Uuid, Open
         return Err(OpenError::Damaged(Damage::Missing(paths.data.join(VERSION_FILE))));
     }
     // One whose first start was cut short has none of these yet.
-    let journal = Checkpoint::load(disk, &paths.journal).ok().flatten();
+    let journal = at(&paths.journal, Checkpoint::load(disk, &paths.journal))?;
     if journal
         .is_some_and(|(found, _)| found.start > 0 || found.cycle > 0 || !found.logs.is_empty())
     {

@@ -85,6 +85,10 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn sync(&self) -> io::Result<()>;
     /// Syncs everything that was written to the file's file system; `Unsupported` where that cannot be had.
     fn sync_file_system(&self) -> io::Result<()>;
+    /// The number of the device that it lies on, if that is known.
+    fn device(&self) -> Option<u64> {
+        None
+    }
     fn set_len(&self, length: u64) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
     /// Reserves space without writing it.

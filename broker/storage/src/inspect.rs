@@ -200,9 +200,10 @@ impl Inspection {
             return Ok(Some(Damage::Missing(self.log_path(id, end.segment))));
         }
         let mut next = bases.first().copied().unwrap_or(end.segment);
+        let all = bases.clone();
         for base in bases {
-            if base < next {
-                // A file written anew has its records; the next start removes it.
+            if base < next && all.contains(&next) {
+                // A file written anew has its records, up to where another begins; the next start removes it.
                 continue;
             }
             let path = self.log_path(id, base);

@@ -168,7 +168,10 @@ impl Recovery<'_> {
             }
             if let Some(start) = starts.get(id) {
                 entry.log_start = *start;
-                self.written.rolled.extend(entry.roll_if_emptied());
+                if let Some(rolled) = entry.roll_if_emptied() {
+                    self.written.dirs.insert(entry.partition.dir.clone());
+                    self.written.rolled.push(rolled);
+                }
                 self.written.touched.insert(*id);
             }
             // Nobody waits yet.

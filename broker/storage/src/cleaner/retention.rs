@@ -5,11 +5,11 @@ use std::time::Duration;
 use wire::{Offset, TimestampMs};
 
 use crate::{
-    api::Catalogue,
+    api::{Catalogue, LogOffsetSnapshot},
     catalogue::METADATA,
     codec::position,
     keeper::Clean,
-    partition::{Published, Segment},
+    partition::Segment,
     queue::{DeleteRecords, Request},
     settings::TopicSettings,
     shared::Shared,
@@ -53,7 +53,10 @@ impl Retention {
             let Some(partition) = shared.partition(id) else { continue };
             let settings = TopicSettings::of(&catalogue, topic, shared.default_segment_bytes);
             let written = |segment: &Segment| shared.host.disk.modified(&segment.file.path()).ok();
-            let start = log_start(&partition.published(), &settings, now, written);
+            let published = partition.published();
+            let (segments, offsets) = (published.segments.clone(), published.offsets);
+            drop(published);
+            let start = log_start(&segments, offsets, &settings, now, written);
             if start.is_some() {
                 // Whether it worked shows at the next look.
                 let request = DeleteRecords { partition: id, before: start, done: Box::new(drop) };
@@ -73,7 +76,8 @@ fn is_mostly_history(shared: &Shared, catalogue: &Catalogue) -> bool {
 
 /// Where the log should begin, if that is not where it does.
 fn log_start(
-    published: &Published,
+    segments: &[Segment],
+    offsets: LogOffsetSnapshot,
     settings: &TopicSettings,
     now: TimestampMs,
     written: impl Fn(&Segment) -> Option<TimestampMs>,
@@ -81,7 +85,6 @@ fn log_start(
     if !settings.delete {
         return None;
     }
-    let segments = &published.segments;
     let bytes: u64 = segments.iter().map(|segment| segment.length).sum();
     let mut surplus = settings.retention_bytes.map_or(0, |most| bytes.saturating_sub(most));
     let mut count = 0;
@@ -100,6 +103,6 @@ fn log_start(
         surplus = surplus.saturating_sub(segment.length);
         count += 1;
     }
-    let next = segments.get(count).map_or(published.offsets.high_watermark, |next| next.file.base);
-    (count > 0 && next > published.offsets.log_start_offset).then_some(next)
+    let next = segments.get(count).map_or(offsets.high_watermark, |next| next.file.base);
+    (count > 0 && next > offsets.log_start_offset).then_some(next)
 }

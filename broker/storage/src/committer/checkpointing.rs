@@ -84,7 +84,6 @@ impl Committer {
             self.uncovered.files.retain(|(partition, _), _| partition.topic != topic);
             self.uncovered.rolled.retain(|rolled| !rolled.file.dir.starts_with(&dir));
             self.uncovered.dirs.retain(|path| !path.starts_with(&dir));
-            self.uncovered.dirs.insert(self.shared.paths.topics.clone());
             self.leftovers.push(dir);
         }
         self.remove_leftovers();
@@ -93,6 +92,9 @@ impl Committer {
     /// Removes the directories of deleted topics. Into one that the keeper or the cleaner was just
     /// writing a file comes after it was listed: it is tried again behind the next checkpoint.
     fn remove_leftovers(&mut self) {
+        if !self.leftovers.is_empty() {
+            self.uncovered.dirs.insert(self.shared.paths.topics.clone());
+        }
         let disk = &self.shared.host.disk;
         self.leftovers.retain(|dir| match disk.remove_dir_all(dir) {
             Ok(()) => false,

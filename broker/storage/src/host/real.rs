@@ -117,13 +117,16 @@ impl Disk for RealDisk {
             && self.syncfs
             && files.len() >= SYNC_TOGETHER
         {
-            match first.sync_file_system() {
+            let is_beside = |witness: &&File| {
+                rustix::fs::fstat(witness).is_ok_and(|stat| Some(stat.st_dev) == first.device())
+            };
+            let synced = match self.witness.get().filter(is_beside) {
+                Some(witness) => sync_file_system(witness),
+                None => first.sync_file_system(),
+            };
+            match synced {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    let witness = self.witness.get();
-                    return witness.map_or(Ok(()), |witness| Ok(rustix::fs::syncfs(witness)?));
-                }
+                result => return result,
             }
         }
         files.iter().try_for_each(|file| file.sync())
@@ -161,6 +164,13 @@ impl Disk for RealDisk {
     fn is_real(&self) -> bool {
         true
     }
+}
+
+fn sync_file_system(file: &File) -> io::Result<()> {
+    if rustix::fs::fstatfs(file)?.f_type == FUSE_SUPER_MAGIC {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(rustix::fs::syncfs(file)?)
 }
 
 /// How files are opened that are written.
@@ -231,10 +241,11 @@ impl DiskFile for RealFile {
     }
 
     fn sync_file_system(&self) -> io::Result<()> {
-        if rustix::fs::fstatfs(&self.file)?.f_type == FUSE_SUPER_MAGIC {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        Ok(rustix::fs::syncfs(&self.file)?)
+        sync_file_system(&self.file)
+    }
+
+    fn device(&self) -> Option<u64> {
+        Some(rustix::fs::fstat(&self.file).ok()?.st_dev)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {

@@ -192,6 +192,7 @@ impl Recovery<'_> {
                 let rolled = entry.roll();
                 let has_meta = full.last().is_some_and(|(base, ..)| names.has(*base, "meta"));
                 if let Some(rolled) = rolled.filter(|_| !has_meta) {
+                    self.written.dirs.insert(entry.partition.dir.clone());
                     self.written.rolled.push(rolled);
                 }
             }
