@@ -41,7 +41,7 @@ const SENT_FROM_BYTES: usize = 32 << 10;
 /// So much is sent at a time.
 const FILE_STEP_BYTES: usize = 256 << 10;
 /// So much is read from the disk at a time while somebody waits for the journal, which is on it.
-const PACED_STEP_BYTES: usize = 64 << 10;
+const PACED_STEP_BYTES: usize = 128 << 10;
 
 /// Why a connection ended, other than by the client's wish.
 #[derive(Debug, thiserror::Error)]
@@ -324,11 +324,13 @@ async fn send_file(
     broker: &Broker,
 ) -> Result<(), Ended> {
     let limit = broker.config.limits.frame;
-    let mut sent = 0;
+    let (mut sent, mut was_cold) = (0, false);
     while sent < slice.length {
         let beside_commits = broker.storage.is_committing();
         let length = FILE_STEP_BYTES.min(slice.length - sent);
-        let is_cached = slice.is_cached(sent, length);
+        // Where nothing is read ahead, asking would begin a read of the first page by itself.
+        let is_cached = !(beside_commits && was_cold) && slice.is_cached(sent, length);
+        was_cold = !is_cached;
         if beside_commits || !is_cached {
             slice.set_read_ahead(!beside_commits, sent);
         }
