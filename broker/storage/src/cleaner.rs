@@ -1,11 +1,12 @@
 //! The cleaner: what may go. One thread compacts: it decides, reads, and writes files anew. Another
-//! does what costs little and must not wait for that: retention. What changes a log goes through
+//! does what must not wait for that: retention, and the files of deleted topics. What changes a log goes through
 //! the committer's queue, and files are removed and replaced by the checkpoint that knows of it.
 
 mod batches;
 mod candidate;
 mod compaction;
 mod keys;
+mod leftovers;
 mod output;
 mod retention;
 mod status;
@@ -35,6 +36,7 @@ use compaction::{Failure, Pass};
 use output::Output;
 
 pub(crate) use keys::MOST_KEYS;
+pub(crate) use leftovers::Leftovers;
 pub(crate) use retention::Retention;
 pub use status::CleanerStatus;
 pub(crate) use status::Cleaning;

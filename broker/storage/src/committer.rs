@@ -139,8 +139,6 @@ pub(crate) struct Committer {
     checkpoint_cycle: u64,
     checkpoint_wanted: bool,
     uncovered: Uncovered,
-    /// Directories of deleted topics that are still there.
-    leftovers: Vec<PathBuf>,
     logs: BTreeMap<PartitionId, LogEnd>,
     last_activity: Duration,
     full: bool,
@@ -198,7 +196,6 @@ impl Committer {
             checkpoint_cycle: origin.checkpoint_cycle,
             checkpoint_wanted: false,
             uncovered,
-            leftovers: Vec::new(),
             logs,
             full: false,
             most_bytes: CYCLE_BYTES,

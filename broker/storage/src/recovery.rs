@@ -7,6 +7,7 @@ mod replay;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io,
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Recovered {
     pub(crate) entries: HashMap<PartitionId, Entry>,
     pub(crate) logs: BTreeMap<PartitionId, LogEnd>,
     pub(crate) written: Written,
+    /// Directories of deleted topics.
+    pub(crate) leftovers: Vec<PathBuf>,
     pub(crate) origin: Origin,
     pub(crate) reserve: Arc<Reserve>,
     pub(crate) cycles: u64,
@@ -130,7 +133,7 @@ impl Recovery<'_> {
         self.settle()?;
         // What they decide for files is done below, and can't be taken back.
         self.rewrite_last(scan.cycles.last())?;
-        let mut catalogue = self.checkpointed_catalogue()?;
+        let (mut catalogue, mut gone) = self.checkpointed_catalogue()?;
         let now = self.host.clock.now();
         self.forgotten = Forgotten::of(&catalogue, now);
         let mut deleted = BTreeSet::new();
@@ -148,11 +151,13 @@ impl Recovery<'_> {
             }
             catalogue.replay(record);
         }
-        self.finish_file_operations(&catalogue, &deleted)?;
+        gone.extend(&deleted);
+        let leftovers = self.leftovers(&catalogue, &gone)?;
         let map = self.open_map()?;
         for id in &deleted {
             at(&self.dir.paths.map, map.remove_topic(*id))?;
         }
+        swaps.retain(|(partition, ..)| !deleted.contains(&partition.topic));
         self.finish_swaps(&map, swaps)?;
         let mut entries = self.load_logs(&map, &catalogue)?;
         let bytes = self.replay(&scan, &mut entries)?;
@@ -189,6 +194,7 @@ impl Recovery<'_> {
             entries,
             logs,
             written: std::mem::take(&mut self.written),
+            leftovers,
             origin,
             reserve: Arc::clone(&self.reserve),
             cycles: u64::try_from(scan.cycles.len()).unwrap_or(u64::MAX),
@@ -267,28 +273,26 @@ impl Recovery<'_> {
         at(journal, settled.store(disk, journal))
     }
 
-    /// The directories of deleted topics go; those that nobody knows are reported.
-    fn finish_file_operations(
-        &mut self,
+    /// The directories of deleted topics, which are to go; those that nobody knows are reported.
+    fn leftovers(
+        &self,
         catalogue: &Catalogue,
-        deleted: &BTreeSet<TopicId>,
-    ) -> Result<(), OpenError> {
+        gone: &BTreeSet<TopicId>,
+    ) -> Result<Vec<PathBuf>, OpenError> {
         let topics = &self.dir.paths.topics;
         let disk = self.host.disk.as_ref();
         at(topics, disk.create_dir_all(topics))?;
+        let mut leftovers = Vec::new();
         for name in at(topics, disk.list(topics))? {
             let path = topics.join(&name);
             let id = uuid::Uuid::parse_str(&name).ok().map(TopicId);
             match id {
-                Some(id) if deleted.contains(&id) => {
-                    at(&path, disk.remove_dir_all(&path))?;
-                    self.written.dirs.insert(topics.clone());
-                }
+                Some(id) if gone.contains(&id) => leftovers.push(path),
                 Some(id) if id == METADATA.topic || catalogue.by_id.contains_key(&id) => {}
                 _ => tracing::warn!(path = %path.display(), "not in the catalogue; left as it is"),
             }
         }
-        Ok(())
+        Ok(leftovers)
     }
 
     /// Files written anew take the places that were recorded for them.
@@ -300,11 +304,7 @@ impl Recovery<'_> {
         let disk = self.host.disk.as_ref();
         for (partition, range, generation) in swaps {
             let dir = partition_dir(&self.dir.paths.topics, partition);
-            match put_in_place(disk, &dir, range, generation) {
-                // The topic was deleted afterwards.
-                Err(error) if is_not_found(&error) => continue,
-                put => at(&dir, put)?,
-            }
+            at(&dir, put_in_place(disk, &dir, range, generation))?;
             at(&self.dir.paths.map, map.remove(partition))?;
             self.written.dirs.insert(dir);
             self.written.touched.insert(partition);

@@ -16,7 +16,7 @@ use wire::LeaderEpoch;
 
 use crate::{
     api::{Catalogue, PartitionId},
-    cleaner::Cleaning,
+    cleaner::{Cleaning, Leftovers},
     db::Map,
     host::{Host, Lock},
     journal::ring::{RingFiles, Segments},
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) jobs: Jobs,
     pub(crate) cleaning: Cleaning,
+    pub(crate) leftovers: Leftovers,
     pub(crate) counters: Counters,
     pub(crate) map: Map,
     pub(crate) partitions: Partitions,

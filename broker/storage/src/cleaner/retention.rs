@@ -33,8 +33,9 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// One look at every log.
+    /// One look at every log, and at what deleted topics left.
     pub(crate) fn step(&mut self, shared: &Shared) {
+        shared.leftovers.remove(shared);
         let catalogue = shared.catalogue();
         let now = shared.host.clock.now();
         let began = shared.host.clock.monotonic();

@@ -1,7 +1,7 @@
 //! Publishing a cycle, and what follows from it: file operations, checkpoints, the last cycle of
 //! an idle second.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{Answer, Committer};
 use crate::{journal::checkpoint::Checkpoint, keeper::CheckpointPlan, queue::Request};
@@ -55,7 +55,7 @@ impl Committer {
         self.draft.synced.drain(..).for_each(Answer::give);
     }
 
-    /// New partitions appear, deleted ones and their files go.
+    /// New partitions appear, deleted ones go; their files are left to the thread of retention.
     fn publish_catalogue(&mut self) {
         if !std::mem::take(&mut self.draft.catalogue_changed) {
             return;
@@ -84,26 +84,8 @@ impl Committer {
             self.uncovered.files.retain(|(partition, _), _| partition.topic != topic);
             self.uncovered.rolled.retain(|rolled| !rolled.file.dir.starts_with(&dir));
             self.uncovered.dirs.retain(|path| !path.starts_with(&dir));
-            self.leftovers.push(dir);
+            self.shared.leftovers.add(dir);
         }
-        self.remove_leftovers();
-    }
-
-    /// Removes the directories of deleted topics. Into one that the keeper or the cleaner was just
-    /// writing a file comes after it was listed: it is tried again behind the next checkpoint.
-    fn remove_leftovers(&mut self) {
-        if !self.leftovers.is_empty() {
-            self.uncovered.dirs.insert(self.shared.paths.topics.clone());
-        }
-        let disk = &self.shared.host.disk;
-        self.leftovers.retain(|dir| match disk.remove_dir_all(dir) {
-            Ok(()) => false,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => {
-                tracing::warn!(%error, dir = %dir.display(), "files of a deleted topic stay as yet");
-                true
-            }
-        });
     }
 
     /// Hands a checkpoint at this cycle to the keeper, if one is wanted and it has time.
@@ -116,7 +98,6 @@ impl Committer {
 
     fn checkpoint_plan(&mut self, last: bool) -> CheckpointPlan {
         self.checkpoint_wanted = false;
-        self.remove_leftovers();
         self.checkpoint += 1;
         self.checkpoint_cycle = self.cycle;
         let uncovered = std::mem::take(&mut self.uncovered);

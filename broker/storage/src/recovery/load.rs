@@ -1,13 +1,18 @@
 //! The logs as the checkpoint says they are: cut, and their state found again.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    path::PathBuf,
+    sync::Arc,
+};
 
-use wire::Offset;
+use wire::{Offset, TopicId};
 
 use super::{Recovery, is_not_found};
 use crate::{
     api::{Catalogue, PartitionId},
-    catalogue::{METADATA, records_of},
+    catalogue::{METADATA, Record, records_of},
     committer::Entry,
     damage::{Damage, OpenError},
     data_dir::at,
@@ -62,11 +67,14 @@ impl<'a> Names<'a> {
 }
 
 impl Recovery<'_> {
-    /// The catalogue that the checkpointed records make.
-    pub(super) fn checkpointed_catalogue(&self) -> Result<Catalogue, OpenError> {
+    /// The catalogue that the checkpointed records make, and the topics that they say are gone.
+    pub(super) fn checkpointed_catalogue(
+        &self,
+    ) -> Result<(Catalogue, BTreeSet<TopicId>), OpenError> {
         let static_configs = Arc::clone(&self.static_configs);
         let mut catalogue = Catalogue { static_configs, ..Catalogue::default() };
-        let Some(end) = self.checkpoint.logs.get(&METADATA) else { return Ok(catalogue) };
+        let mut gone = BTreeSet::new();
+        let Some(end) = self.checkpoint.logs.get(&METADATA) else { return Ok((catalogue, gone)) };
         let dir = partition_dir(&self.dir.paths.topics, METADATA);
         let mut next = Offset(0);
         for base in Names::list(self.host.disk.as_ref(), dir.clone())?.bases("log") {
@@ -91,13 +99,16 @@ impl Recovery<'_> {
                     return Err(Damage::BadBatch { path, partition, position, from }.into());
                 };
                 for record in records {
+                    if let Record::Deleted { id } = &record {
+                        gone.insert(*id);
+                    }
                     catalogue.replay(record);
                 }
                 position += length;
                 next = behind;
             }
         }
-        Ok(catalogue)
+        Ok((catalogue, gone))
     }
 
     /// Every partition of the catalogue, as it was at the checkpoint.
