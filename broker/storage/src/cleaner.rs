@@ -36,7 +36,7 @@ use compaction::{Failure, Pass};
 use output::Output;
 
 pub(crate) use keys::MOST_KEYS;
-pub(crate) use leftovers::Leftovers;
+pub(crate) use leftovers::{DeletedTopic, Leftovers, Nameless};
 pub(crate) use retention::Retention;
 pub use status::CleanerStatus;
 pub(crate) use status::Cleaning;

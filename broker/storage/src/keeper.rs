@@ -276,14 +276,14 @@ fn delete_files(shared: &Shared, plan: &CheckpointPlan) -> Vec<(PartitionId, Off
             continue;
         }
         shared.counters.deleted(gone.iter().map(|segment| segment.length));
-        for segment in &gone {
-            segment.file.retire();
-        }
-        let removed = remove_in_front(shared.host.disk.as_ref(), &partition.dir, first);
+        let disk = shared.host.disk.as_ref();
+        let files: Vec<_> = gone.iter().map(|segment| segment.file.retire(disk)).collect();
+        let removed = remove_in_front(disk, &partition.dir, first);
         if let Err(error) = unless_gone(removed) {
             // The next deletion or start finds them again.
             tracing::warn!(%error, dir = %partition.dir.display(), "deleted records stay on disk");
         }
+        shared.leftovers.add_files(files);
         trimmed.push((partition.id, first));
     }
     trimmed

@@ -15,6 +15,7 @@ use wire::Offset;
 
 use crate::{
     api::PartitionId,
+    cleaner::Nameless,
     host::{Disk, DiskFile, Open},
     keeper::Meta,
 };
@@ -225,11 +226,14 @@ impl SegmentFile {
         self.retired.store(true, Ordering::SeqCst);
     }
 
-    /// Closes the file for good. Who has it open keeps it.
-    pub(crate) fn retire(&self) {
+    /// Closes the file for good, which is about to lose its name. Who has it open keeps it; the
+    /// answer holds its space.
+    pub(crate) fn retire(&self, disk: &dyn Disk) -> Nameless {
+        let written = self.for_syncing(disk).ok();
         self.mark_retired();
         *lock(&self.written) = None;
-        *lock(&self.read) = None;
+        let read = lock(&self.read).take();
+        if written.is_some() { written.into_iter().chain(read).collect() } else { Vec::new() }
     }
 
     /// The file, which exists, for as long as the caller holds it.

@@ -33,9 +33,9 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// One look at every log, and at what deleted topics left.
+    /// One look at every log, and at what deleted files left.
     pub(crate) fn step(&mut self, shared: &Shared) {
-        shared.leftovers.remove(shared);
+        shared.leftovers.free(shared);
         let catalogue = shared.catalogue();
         let now = shared.host.clock.now();
         let began = shared.host.clock.monotonic();

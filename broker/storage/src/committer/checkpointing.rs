@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Answer, Committer};
-use crate::{journal::checkpoint::Checkpoint, keeper::CheckpointPlan, queue::Request};
+use crate::{
+    cleaner::DeletedTopic, journal::checkpoint::Checkpoint, keeper::CheckpointPlan, queue::Request,
+};
 
 /// After so long without a cycle, an empty one says that the last was synced.
 const PROVE_AFTER: Duration = Duration::from_secs(1);
@@ -67,15 +69,16 @@ impl Committer {
             .filter_map(|id| Some((id, Arc::clone(&self.entries.get(&id)?.partition))))
             .collect();
         let deleted = std::mem::take(&mut self.draft.deleted);
+        let mut removed = Vec::new();
         self.shared.change_partitions(|partitions| {
             partitions.extend(created);
-            for id in deleted.iter().flat_map(|(_, partitions)| partitions) {
-                partitions.remove(id);
+            for (_, ids) in &deleted {
+                removed.push(ids.iter().filter_map(|id| partitions.remove(id)).collect());
             }
         });
         self.shared.set_catalogue(Arc::clone(&self.catalogue));
-        for (topic, partitions) in deleted {
-            for id in partitions {
+        for ((topic, ids), partitions) in deleted.into_iter().zip(removed) {
+            for id in ids {
                 self.logs.remove(&id);
                 self.uncovered.touched.remove(&id);
                 self.uncovered.removed.push(id);
@@ -84,7 +87,7 @@ impl Committer {
             self.uncovered.files.retain(|(partition, _), _| partition.topic != topic);
             self.uncovered.rolled.retain(|rolled| !rolled.file.dir.starts_with(&dir));
             self.uncovered.dirs.retain(|path| !path.starts_with(&dir));
-            self.shared.leftovers.add(dir);
+            self.shared.leftovers.add_topic(DeletedTopic { dir, partitions });
         }
     }
 

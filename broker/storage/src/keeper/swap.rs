@@ -72,14 +72,13 @@ pub(crate) fn swap_files(shared: &Shared, swaps: &[Swap]) -> io::Result<()> {
             })?;
             continue;
         }
-        for segment in &replaced {
-            segment.file.retire();
-        }
+        let files: Vec<_> = replaced.iter().map(|segment| segment.file.retire(disk)).collect();
         let moved = swap
             .segment
             .file
             .settle(|| put_in_place(disk, &partition.dir, swap.base..swap.end, swap.generation));
         super::unless_gone(moved)?;
+        shared.leftovers.add_files(files);
     }
     Ok(())
 }

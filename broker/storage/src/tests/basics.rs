@@ -211,6 +211,26 @@ fn a_deleted_topic_gives_its_space_back_and_stays_away() {
 }
 
 #[test]
+fn who_reads_a_deleted_log_reads_on_until_done() {
+    let dir = directory();
+    let storage = open_cleaning(dir.path());
+    let topic = create(&storage, "t", 1, &[("retention.ms", "-1")]);
+    let p = partition(topic, 0);
+    let first = batch(1, &vec![1; 3 << 20], 5);
+    append(&storage, p, first.clone()).unwrap();
+    append(&storage, p, batch(1, &vec![2; 3 << 20], 5)).unwrap();
+    let limit = ReadLimit { max_bytes: 1, isolation: ALL, at_least_one_batch: true };
+    let read = storage.read(p, Offset(0), limit).unwrap();
+    let (done, told) = answer();
+    storage.change_catalogue(CatalogueChange::DeleteTopic { id: topic }, done);
+    told.recv_timeout(LONG).unwrap().unwrap();
+    until(|| !dir.path().join("topics").join(topic.0.to_string()).exists());
+    let slice = &read.slices[0];
+    assert_eq!(&slice.load().unwrap()[100..], &first[100..]);
+    storage.shutdown();
+}
+
+#[test]
 fn what_cannot_be_opened_says_why() {
     let dir = directory();
     let storage = open(dir.path());
