@@ -66,18 +66,18 @@ fn requests_in_flight_share_a_bounded_memory() {
                     client.stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
                     let frame = announce(90 << 20);
                     let sent = client.stream.write_all(&frame);
-                    let rest = sent
-                        .and_then(|()| (0..89).try_for_each(|_| client.stream.write_all(&chunk)));
-                    // The broker takes no more than it has room for, and the kernel may hold some
-                    // 40 MiB; the rest fails here.
-                    assert!(rest.is_err());
-                    client
+                    // The broker takes no more than it has room for. Who gets all of that may send its
+                    // whole request, the others fail.
+                    let rest = (0..89).try_for_each(|_| client.stream.write_all(&chunk));
+                    let is_whole = sent.and(rest).is_ok();
+                    (client, is_whole)
                 })
             })
             .collect();
         is_served(&broker);
         let clients: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-        assert!(resident_bytes() < before + 64 * MIB);
+        assert!(clients.iter().filter(|(_, is_whole)| *is_whole).count() <= 1);
+        assert!(resident_bytes() < before + 128 * MIB);
         is_served(&broker);
         drop(clients);
     });
