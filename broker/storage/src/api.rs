@@ -158,6 +158,8 @@ pub enum AppendError {
     TimedOut,
     #[error("the disk is full")]
     DiskFull,
+    #[error("the batches are too large together")]
+    TooLarge,
     #[error("what it stands on was refused")]
     ChainBroken,
     #[error("the storage is shutting down")]

@@ -140,7 +140,7 @@ pub struct AppendChain {
 
 impl AppendChain {
     /// All or nothing, in one cycle, answered when synced; first in, first out with every other
-    /// append. All batches together are 16 MiB at most.
+    /// append. What does not fit one cycle, 32 MiB in a journal as shipped, is refused.
     pub fn append_atomic(
         &self,
         batches: Vec<Append>,

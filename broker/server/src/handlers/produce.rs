@@ -381,6 +381,7 @@ fn error_code(error: AppendError) -> ErrorCode {
         AppendError::InvalidTxnState => ErrorCode::INVALID_TXN_STATE,
         AppendError::InvalidBatch => ErrorCode::CORRUPT_MESSAGE,
         AppendError::TimedOut => ErrorCode::REQUEST_TIMED_OUT,
+        AppendError::TooLarge => ErrorCode::MESSAGE_TOO_LARGE,
         AppendError::DiskFull => ErrorCode::KAFKA_STORAGE_ERROR,
         AppendError::ChainBroken | AppendError::ShuttingDown => ErrorCode::NOT_LEADER_OR_FOLLOWER,
     }

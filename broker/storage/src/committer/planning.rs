@@ -11,6 +11,7 @@ use crate::{
         PartitionId,
     },
     catalogue::{METADATA, PART_BYTES, PART_RECORDS, Record, partitions_of},
+    journal::cycle::payload_start,
     keeper::{Clean, Swap},
     log_scan::marker_of,
     partition::{Partition, Published},
@@ -113,15 +114,24 @@ impl Committer {
         self.append_all(batches).inspect_err(|_refused| chain.end())
     }
 
-    /// Checks all before it appends any.
+    /// Checks all before it appends any. A log that is gone needs no marker.
     fn append_all(&mut self, batches: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        let bytes: usize = batches.iter().map(|append| append.batch.len()).sum();
+        if payload_start(batches.len()) + bytes > self.longest_cycle() {
+            return Err(AppendError::TooLarge);
+        }
         if self.full && self.free_bytes() < LEAST_FREE_FOR_PLANS {
             return Err(AppendError::DiskFull);
         }
         let mut checked: Vec<Checked<'_>> = Vec::with_capacity(batches.len());
         for append in batches {
             let header = header_of(append)?;
-            let entry = self.entries.get(&append.partition).ok_or(AppendError::UnknownPartition)?;
+            let Some(entry) = self.entries.get(&append.partition) else {
+                if header.is_control() {
+                    continue;
+                }
+                return Err(AppendError::UnknownPartition);
+            };
             if let Verdict::Duplicate(_) = entry.log.producers.check(&header)? {
                 return Err(AppendError::OutOfOrderSequence);
             }

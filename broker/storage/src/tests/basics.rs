@@ -128,6 +128,35 @@ fn a_plan_is_appended_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_plan_that_fits_no_cycle_is_refused() {
+    let dir = directory();
+    let storage = open(dir.path());
+    let p = partition(create(&storage, "t", 1, &[]), 0);
+    // The journal's segments have 8 MiB here.
+    let large = Append { partition: p, batch: batch(1, &vec![1; 3 << 20], 1) };
+    let plan = |count| {
+        let (done, told) = answer();
+        storage.chain().append_atomic(vec![large.clone(); count], done);
+        told.recv_timeout(LONG).unwrap().map(|all| all.len())
+    };
+    assert_eq!(plan(3), Err(AppendError::TooLarge));
+    assert_eq!(plan(2), Ok(2));
+    close(storage, dir.path());
+    let storage = open(dir.path());
+    assert_eq!(storage.offsets(p).unwrap().log_end_offset, Offset(2));
+    storage.shutdown();
+}
+
+#[test]
+fn a_log_that_is_gone_needs_no_marker() {
+    let dir = directory();
+    let storage = open(dir.path());
+    let topic = create(&storage, "t", 1, &[]);
+    end(&storage, partition(topic, 9), 7, Marker::Abort);
+    storage.shutdown();
+}
+
+#[test]
 fn what_stands_on_a_refused_plan_is_refused_too() {
     let dir = directory();
     let storage = open(dir.path());
