@@ -136,9 +136,14 @@ impl TransactionCoordinator {
         }
     }
 
-    /// Takes up what was replayed at load: ids of a block begun before are not used again.
-    pub fn loaded(&mut self) {
+    /// Takes up what was replayed at load: ids of a block begun before are not used again, and a
+    /// transaction that was begun while the clock was ahead lasts no longer than others from now on.
+    pub fn loaded(&mut self, now: Now) {
         self.next_producer_id = self.state.producer_id_block_end();
+        for (id, metadata) in self.state.begun_after(now.timestamp) {
+            let deadline = now.timestamp.0.saturating_add(i64::from(metadata.timeout_ms));
+            self.deadlines.set(id.clone(), u64::try_from(deadline).unwrap_or(0));
+        }
     }
 
     /// The wall clock time at which [`Self::expire`] has something to do.

@@ -37,8 +37,9 @@ use sweep::Sweep;
 
 /// Operations that wait for the task.
 const MAILBOX: usize = 1_024;
-/// Appends that wait for their sync.
+/// Appends that wait for their sync, and their bytes; the last may be beyond.
 const MAX_IN_FLIGHT: usize = 256;
+const MAX_BYTES_IN_FLIGHT: usize = 16 << 20;
 /// The wall clock may be set while the task sleeps, so it never sleeps longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// Between two attempts to load after a failed append.
@@ -198,6 +199,7 @@ enum Waiting {
 /// An append, and what to answer when it is synced.
 struct InFlight {
     done: oneshot::Receiver<Result<Vec<Appended>, AppendError>>,
+    bytes: usize,
     deliveries: Vec<Delivery>,
 }
 
@@ -220,6 +222,9 @@ struct Task {
     waiting: HashMap<Ticket, Waiting>,
     tickets: u64,
     in_flight: VecDeque<InFlight>,
+    /// How long deadlines rested last; none since an append succeeded.
+    pause: Duration,
+    rests_until_ms: u64,
 }
 
 impl Task {
@@ -235,18 +240,23 @@ impl Task {
             waiting: HashMap::new(),
             tickets: 0,
             in_flight: VecDeque::new(),
+            pause: Duration::ZERO,
+            rests_until_ms: 0,
         }
     }
 
     async fn run(mut self, mut operations: mpsc::Receiver<Operation>, stop: CancellationToken) {
         let mut failed = false;
+        // A topic's deletion took its offsets along, unless the broker was killed in between.
+        self.forget_deleted_topics();
         loop {
             if failed && self.in_flight.is_empty() {
                 self.reload(&stop).await;
+                self.rest();
                 failed = false;
             }
             // Who asks all the time does not keep deadlines from being met.
-            if !failed && self.in_flight.len() < MAX_IN_FLIGHT && self.sleep().is_zero() {
+            if !failed && self.has_room() && self.sleep().is_zero() {
                 self.expire();
             }
             match self.wake(&mut operations, &stop, failed).await {
@@ -257,7 +267,7 @@ impl Task {
             }
         }
         self.waiting.clear();
-        while let Some(InFlight { done, deliveries }) = self.in_flight.pop_front() {
+        while let Some(InFlight { done, deliveries, .. }) = self.in_flight.pop_front() {
             if matches!(done.await, Ok(Ok(_))) {
                 deliver_all(deliveries);
             }
@@ -271,7 +281,7 @@ impl Task {
         failed: bool,
     ) -> Wake {
         let sleep = self.sleep();
-        let takes_more = !failed && self.in_flight.len() < MAX_IN_FLIGHT;
+        let takes_more = !failed && self.has_room();
         let first = async {
             match self.in_flight.front_mut() {
                 Some(first) => (&mut first.done).await.unwrap_or(Err(AppendError::ShuttingDown)),
@@ -294,9 +304,18 @@ impl Task {
         Now { timestamp: (self.settings.clock)(), monotonic_ms }
     }
 
+    /// What was refused once will be again: deadlines rest, twice as long after each refusal, so that a
+    /// full disk does not have everything loaded over and over.
+    fn rest(&mut self) {
+        self.pause = (self.pause * 2).clamp(RELOAD_PAUSE, LONGEST_SLEEP);
+        let pause_ms = u64::try_from(self.pause.as_millis()).unwrap_or(u64::MAX);
+        self.rests_until_ms = self.now().monotonic_ms.saturating_add(pause_ms);
+    }
+
     /// Until the next deadline of either machine, or the next look at the offsets.
     fn sleep(&self) -> Duration {
         let now = self.now();
+        let rest = Duration::from_millis(self.rests_until_ms.saturating_sub(now.monotonic_ms));
         let of_groups = self.groups.next_deadline().map(|at| at.saturating_sub(now.monotonic_ms));
         let of_transactions = self
             .transactions
@@ -304,18 +323,19 @@ impl Task {
             .map(|at| u64::try_from(at.0.saturating_sub(now.timestamp.0)).unwrap_or(0));
         let of_offsets = Some(self.sweep.next_ms.saturating_sub(now.monotonic_ms));
         let nearest = of_groups.into_iter().chain(of_transactions).chain(of_offsets).min();
-        nearest.map_or(LONGEST_SLEEP, |ms| Duration::from_millis(ms).min(LONGEST_SLEEP))
+        let sleep = nearest.map_or(LONGEST_SLEEP, Duration::from_millis);
+        sleep.clamp(rest, LONGEST_SLEEP)
     }
 
     fn expire(&mut self) {
         let plan = self.groups.expire(self.now());
         self.apply_alone(plan.into());
-        if self.in_flight.len() < MAX_IN_FLIGHT
+        if self.has_room()
             && let Some(plan) = self.transactions.expire(self.now())
         {
             self.apply_alone(plan.into());
         }
-        if self.in_flight.len() < MAX_IN_FLIGHT {
+        if self.has_room() {
             self.sweep();
         }
     }
@@ -344,24 +364,31 @@ impl Task {
                 Some(answer_to(waiting, answer))
             });
         let deliveries: Vec<Delivery> = answers.chain(delivery).collect();
-        let batches = plan.batches(&self.storage.catalogue(), (self.settings.clock)());
+        let appends = plan.appends(&self.storage.catalogue(), (self.settings.clock)());
         plan.replay(&mut self.groups, &mut self.transactions);
-        if batches.is_empty() {
-            match self.in_flight.back_mut() {
-                Some(last) => last.deliveries.extend(deliveries),
-                None => deliver_all(deliveries),
-            }
-            return;
+        for batches in appends {
+            let bytes = batches.iter().map(|append| append.batch.len()).sum();
+            let (report, done) = oneshot::channel();
+            self.chain.append_atomic(batches, Box::new(move |result| drop(report.send(result))));
+            self.in_flight.push_back(InFlight { done, bytes, deliveries: Vec::new() });
         }
-        let (report, done) = oneshot::channel();
-        self.chain.append_atomic(batches, Box::new(move |result| drop(report.send(result))));
-        self.in_flight.push_back(InFlight { done, deliveries });
+        match self.in_flight.back_mut() {
+            Some(last) => last.deliveries.extend(deliveries),
+            None => deliver_all(deliveries),
+        }
+    }
+
+    /// Whether another plan may wait for its sync.
+    fn has_room(&self) -> bool {
+        let bytes: usize = self.in_flight.iter().map(|one| one.bytes).sum();
+        self.in_flight.len() < MAX_IN_FLIGHT && bytes < MAX_BYTES_IN_FLIGHT
     }
 
     /// Gives out what waited for the oldest append; true if it failed.
     fn appended(&mut self, error: Option<AppendError>) -> bool {
         let Some(InFlight { deliveries, .. }) = self.in_flight.pop_front() else { return false };
         let Some(error) = error else {
+            self.pause = Duration::ZERO;
             deliver_all(deliveries);
             return false;
         };
@@ -393,7 +420,7 @@ impl Task {
         (self.groups, self.transactions) = loaded.await.map_err(|_panic| LoadError::Panicked)??;
         self.chain = self.storage.chain();
         self.groups.loaded(self.now());
-        self.transactions.loaded();
+        self.transactions.loaded(self.now());
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The first half of a rebalance: members join, and a generation is formed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wire::ErrorCode;
 
@@ -40,8 +40,8 @@ impl Live {
     }
 }
 
-/// Each is looked for at every other member; clients have two or three.
-const MAX_PROTOCOLS: usize = 100;
+/// All are compared with every other member's; clients have two or three.
+const MAX_PROTOCOLS: usize = 32;
 /// Of a client's or an instance's name in the id that its member is given.
 const MAX_PREFIX_BYTES: usize = 1000;
 /// When nobody has come back, others are waited for so long at least.
@@ -101,11 +101,19 @@ impl Group {
         if self.members.is_empty() {
             return !request.protocol_type.is_empty() && !request.protocols.is_empty();
         }
+        let common = self.common_protocols();
         self.protocol_type.as_deref() == Some(request.protocol_type.as_str())
-            && request
-                .protocols
-                .iter()
-                .any(|(name, _)| self.members.values().all(|member| member.supports(name)))
+            && request.protocols.iter().any(|(name, _)| common.contains(name.as_str()))
+    }
+
+    /// Those that every member supports.
+    fn common_protocols(&self) -> BTreeSet<&str> {
+        let mut members = self.members.values().map(Member::protocol_names);
+        let mut common = members.next().unwrap_or_default();
+        for names in members {
+            common.retain(|name| names.contains(name));
+        }
+        common
     }
 
     fn join_new(&mut self, step: &mut Step<'_>, request: &JoinGroupRequest, ticket: Ticket) {
@@ -344,10 +352,12 @@ impl Group {
 
     /// The protocol that all support and most prefer; among equals the first by name.
     pub(super) fn select(&self) -> Option<String> {
-        let common = |name: &&(String, _)| self.members.values().all(|m| m.supports(&name.0));
+        let common = self.common_protocols();
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            if let Some((name, _)) = member.protocols.iter().find(common) {
+            if let Some((name, _)) =
+                member.protocols.iter().find(|(name, _)| common.contains(name.as_str()))
+            {
                 *votes.entry(name).or_default() += 1;
             }
         }

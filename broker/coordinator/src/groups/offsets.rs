@@ -84,8 +84,9 @@ impl GroupCoordinator {
         partitions: Option<&[TopicPartition]>,
         require_stable: bool,
     ) -> Vec<FetchedOffset> {
+        let pending = if require_stable { self.state.pending(group_id) } else { BTreeSet::new() };
         let fetch = |partition: &TopicPartition| {
-            if require_stable && self.state.is_unstable(group_id, partition) {
+            if pending.contains(partition) {
                 return fetched(partition, None, ErrorCode::UNSTABLE_OFFSET_COMMIT);
             }
             fetched(partition, self.state.offset(group_id, partition), ErrorCode::NONE)

@@ -190,13 +190,6 @@ impl State {
         offsets.into_iter().flatten().map(|(partition, committed)| (partition, &committed.value))
     }
 
-    /// Whether an open transaction is about to commit this offset.
-    pub(super) fn is_unstable(&self, group_id: &str, partition: &TopicPartition) -> bool {
-        self.pending
-            .values()
-            .any(|groups| groups.get(group_id).is_some_and(|g| g.contains_key(partition)))
-    }
-
     /// Partitions of which an open transaction is about to commit the group's offset.
     pub(super) fn pending(&self, group_id: &str) -> BTreeSet<&TopicPartition> {
         self.pending

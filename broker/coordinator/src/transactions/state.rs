@@ -31,6 +31,16 @@ impl State {
         self.transactions.get(transactional_id).filter(|_| transactional_id != PRODUCER_IDS)
     }
 
+    /// Open transactions that were begun later than this.
+    pub(super) fn begun_after(
+        &self,
+        now: TimestampMs,
+    ) -> impl Iterator<Item = (&String, &TransactionMetadata)> {
+        self.transactions.iter().filter(move |(_, metadata)| {
+            metadata.status == TransactionStatus::Ongoing && metadata.start_timestamp > now
+        })
+    }
+
     pub(super) fn producer_id_block_end(&self) -> i64 {
         self.transactions.get(PRODUCER_IDS).map_or(0, |block| block.producer_id.0)
     }

@@ -11,9 +11,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let mut machine = TransactionCoordinator::new(Config::default());
-        machine.loaded();
-        Self { machine, log: Vec::new(), markers: Vec::new(), now_ms: 1_000 }
+        let machine = TransactionCoordinator::new(Config::default());
+        let mut bench = Self { machine, log: Vec::new(), markers: Vec::new(), now_ms: 1_000 };
+        bench.restart();
+        bench
     }
 
     fn now(&self) -> Now {
@@ -43,7 +44,7 @@ impl Bench {
 
     fn restart(&mut self) {
         self.machine = self.rebuilt();
-        self.machine.loaded();
+        self.machine.loaded(self.now());
     }
 
     fn init(&mut self, producer: Option<Producer>) -> Result<Producer, ErrorCode> {
@@ -150,6 +151,19 @@ fn a_newcomer_aborts_what_its_predecessor_left_open_and_fences_it() {
     assert_eq!(bench.end(old, true), Err(ErrorCode::PRODUCER_FENCED));
     assert_eq!(bench.machine.verify(&of(old), &partition(0)), Err(ErrorCode::PRODUCER_FENCED));
     assert_eq!(bench.add(new, &[0]), Ok(()));
+}
+
+#[test]
+fn a_transaction_from_a_clock_that_was_ahead_lasts_no_longer_than_others() {
+    let mut bench = Bench::new();
+    bench.now_ms = 1_000_000_000;
+    let begun = bench.init(None).unwrap();
+    bench.add(begun, &[0]).unwrap();
+    bench.now_ms = 1_000;
+    bench.restart();
+    assert_eq!(bench.machine.next_deadline(), Some(TimestampMs(61_000)));
+    bench.advance(60_000);
+    assert_eq!(bench.metadata().status, TransactionStatus::CompleteAbort);
 }
 
 #[test]

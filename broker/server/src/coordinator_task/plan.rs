@@ -12,6 +12,8 @@ use wire::{PartitionIndex, Sequence, TimestampMs};
 
 /// The epoch of the transaction coordinator in markers; one coordinator on one node.
 const COORDINATOR_EPOCH: i32 = 0;
+/// Of keys and values that are appended together, unless one record alone is larger.
+const MOST_BYTES_OF_GROUPS: usize = 8 << 20;
 
 /// Records, markers, and what is answered when they are durable.
 #[derive(Debug)]
@@ -89,25 +91,45 @@ impl<R> Plan<R> {
         (plan, self.response)
     }
 
+    /// The batches of each append: records of groups, then what belongs to transactions. Groups
+    /// are independent of each other, and so very many records are not one append.
+    pub(super) fn appends(&self, catalogue: &Catalogue, now: TimestampMs) -> Vec<Vec<Append>> {
+        let mut appends = Vec::new();
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        for record in &self.groups {
+            let encoded = record.encode();
+            let more = encoded.0.len() + encoded.1.as_ref().map_or(0, bytes::Bytes::len);
+            if self.producer.is_none() && bytes > 0 && bytes + more > MOST_BYTES_OF_GROUPS {
+                appends.push(self.batches_of_groups(std::mem::take(&mut part), catalogue, now));
+                bytes = 0;
+            }
+            part.push((group_partition(record.group_id()), encoded));
+            bytes += more;
+        }
+        let mut last = self.batches_of_groups(part, catalogue, now);
+        last.extend(self.batches_of_transactions(catalogue, now));
+        appends.push(last);
+        appends.retain(|batches| !batches.is_empty());
+        appends
+    }
+
+    fn batches_of_groups(
+        &self,
+        records: Vec<(PartitionIndex, Encoded)>,
+        catalogue: &Catalogue,
+        now: TimestampMs,
+    ) -> Vec<Append> {
+        batches_of(CONSUMER_OFFSETS, self.producer, records.into_iter(), catalogue, now)
+    }
+
     /// One batch for each partition with records, then the markers. A partition that is gone
     /// needs no marker.
-    pub(super) fn batches(&self, catalogue: &Catalogue, now: TimestampMs) -> Vec<Append> {
-        let mut batches = Vec::new();
-        let groups = self.groups.iter().map(|r| (group_partition(r.group_id()), r.encode()));
-        let transactions = self
+    fn batches_of_transactions(&self, catalogue: &Catalogue, now: TimestampMs) -> Vec<Append> {
+        let records = self
             .transactions
             .iter()
             .map(|r| (transaction_partition(&r.transactional_id), r.encode()));
-        for (topic, producer, records) in [
-            (CONSUMER_OFFSETS, self.producer, by_partition(groups)),
-            (TRANSACTION_STATE, None, by_partition(transactions)),
-        ] {
-            for (partition, records) in records {
-                if let Some(partition) = resolve(catalogue, topic, partition) {
-                    batches.push(Append { partition, batch: encode(&records, producer, now) });
-                }
-            }
-        }
+        let mut batches = batches_of(TRANSACTION_STATE, None, records, catalogue, now);
         for marker in &self.markers {
             let (topic, partition) = &marker.partition;
             if let Some(partition) = resolve(catalogue, topic, *partition) {
@@ -144,6 +166,20 @@ impl<R> Plan<R> {
             }
         }
     }
+}
+
+fn batches_of(
+    topic: &str,
+    producer: Option<Producer>,
+    records: impl Iterator<Item = (PartitionIndex, Encoded)>,
+    catalogue: &Catalogue,
+    now: TimestampMs,
+) -> Vec<Append> {
+    let to_append = |(partition, records): (_, Vec<Encoded>)| {
+        let partition = resolve(catalogue, topic, partition)?;
+        Some(Append { partition, batch: encode(&records, producer, now) })
+    };
+    by_partition(records).into_iter().filter_map(to_append).collect()
 }
 
 fn by_partition(

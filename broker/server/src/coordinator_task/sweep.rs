@@ -44,8 +44,8 @@ impl Task {
         self.sweep.from = rest.unwrap_or_default();
     }
 
-    /// A topic's deletion takes its offsets along, unless the broker was killed in between.
-    fn forget_deleted_topics(&mut self) {
+    /// Offsets of topics that are no more go.
+    pub(super) fn forget_deleted_topics(&mut self) {
         let catalogue = self.storage.catalogue();
         for topic in self.groups.topics_with_offsets() {
             if !catalogue.by_name.contains_key(&topic) {

@@ -37,13 +37,17 @@ async fn start_looking(
     stop: &CancellationToken,
     offsets_check_interval: Duration,
 ) -> Coordinator {
-    let settings = Settings {
+    let settings = settings(offsets_check_interval);
+    Coordinator::start(storage.clone(), settings, tasks, stop.clone()).await.unwrap()
+}
+
+fn settings(offsets_check_interval: Duration) -> Settings {
+    Settings {
         groups: groups::Config::default(),
         transactions: transactions::Config::default(),
         offsets_check_interval,
         clock: Broker::now,
-    };
-    Coordinator::start(storage.clone(), settings, tasks, stop.clone()).await.unwrap()
+    }
 }
 
 /// A commit by nobody's member.
@@ -99,7 +103,7 @@ fn failing(deliver: oneshot::Sender<()>) -> Operation {
         let (report, done) = oneshot::channel();
         report.send(Err(AppendError::DiskFull)).unwrap();
         let deliveries: Vec<Delivery> = vec![Box::new(move || _ = deliver.send(()))];
-        task.in_flight.push_back(InFlight { done, deliveries });
+        task.in_flight.push_back(InFlight { done, bytes: 0, deliveries });
     })
 }
 
@@ -119,6 +123,120 @@ async fn a_failed_append_is_forgotten_and_nobody_is_told_that_it_succeeded() {
     stop.cancel();
     drop(coordinator);
     tasks.join(Duration::from_secs(10)).await;
+    close(storage, &directory).await;
+}
+
+async fn create_topic(storage: &Storage) {
+    let (report, done) = oneshot::channel();
+    let change = storage::CatalogueChange::CreateTopic {
+        name: "topic".to_owned(),
+        partitions: 1,
+        configs: std::collections::BTreeMap::new(),
+    };
+    storage.change_catalogue(change, Box::new(move |result| report.send(result).unwrap()));
+    done.await.unwrap().unwrap();
+}
+
+async fn append_to(storage: &Storage, partition: storage::PartitionId, batch: bytes::Bytes) {
+    let (report, done) = oneshot::channel();
+    let batches = vec![storage::Append { partition, batch }];
+    storage.chain().append_atomic(batches, Box::new(move |result| report.send(result).unwrap()));
+    done.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_marker_among_the_transactions_is_not_in_the_way() {
+    let directory = TempDir::new().unwrap();
+    let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+    let storage = opened(&directory);
+    load::create_internal_topics(&storage).await.unwrap();
+    let topic = storage.catalogue().by_name[coordinator::TRANSACTION_STATE].id;
+    let partition = storage::PartitionId { topic, partition: PartitionIndex(0) };
+    let marker = wire::batch::control_marker(&wire::batch::ControlMarker {
+        producer_id: wire::ProducerId(7),
+        producer_epoch: wire::ProducerEpoch(0),
+        marker: wire::batch::Marker::Commit,
+        coordinator_epoch: 0,
+        timestamp: TimestampMs(1),
+    });
+    append_to(&storage, partition, marker).await;
+    let coordinator = start(&storage, &mut tasks, &stop).await;
+    commit(&coordinator, 7).await;
+    stop.cancel();
+    drop(coordinator);
+    tasks.join(Duration::from_secs(10)).await;
+    close(storage, &directory).await;
+}
+
+#[tokio::test]
+async fn very_many_records_are_several_appends_in_their_order() {
+    let directory = TempDir::new().unwrap();
+    let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+    let storage = opened(&directory);
+    let coordinator = start(&storage, &mut tasks, &stop).await;
+    let long = "g".repeat(30_000);
+    for part in 0..3 {
+        let partitions = (0..400).map(|index| CommitPartition {
+            partition: ("topic".to_owned(), PartitionIndex(part * 400 + index)),
+            offset: Offset(5),
+            leader_epoch: LeaderEpoch(-1),
+            metadata: String::new(),
+        });
+        let all = Commit {
+            partitions: partitions.collect(),
+            ..commit_of(long.clone(), ("topic".to_owned(), PartitionIndex(0)), 5)
+        };
+        let held = coordinator.call(move |groups, _, now| groups.commit_offsets(now, &all)).await;
+        assert_eq!(held.wait().await.unwrap().unwrap().len(), 400);
+    }
+    let group = long.clone();
+    let held = coordinator.call(move |groups, _, _| groups.delete_group(&group)).await;
+    assert_eq!(held.wait().await, Ok(ErrorCode::NONE));
+    let held = coordinator.call(move |groups, _, _| groups.delete_group(&long)).await;
+    assert_eq!(held.wait().await, Ok(ErrorCode::GROUP_ID_NOT_FOUND));
+    stop.cancel();
+    drop(coordinator);
+    tasks.join(Duration::from_secs(10)).await;
+    close(storage, &directory).await;
+}
+
+#[tokio::test]
+async fn what_is_refused_again_and_again_is_not_loaded_all_the_time() {
+    let directory = TempDir::new().unwrap();
+    let storage = opened(&directory);
+    let mut task = Task::new(storage.clone(), settings(Duration::from_mins(10)));
+    let mut rests = Vec::new();
+    for _ in 0..6 {
+        task.rest();
+        rests.push(task.pause.as_millis());
+        assert!(task.sleep() + Duration::from_millis(400) > task.pause);
+    }
+    assert_eq!(rests, [500, 1000, 2000, 4000, 8000, 10_000]);
+    let (report, done) = oneshot::channel();
+    report.send(Ok(Vec::new())).unwrap();
+    task.in_flight.push_back(InFlight { done, bytes: 0, deliveries: Vec::new() });
+    assert!(!task.appended(None));
+    assert_eq!(task.pause, Duration::ZERO);
+    drop(task);
+    close(storage, &directory).await;
+}
+
+#[tokio::test]
+async fn offsets_of_a_topic_that_is_not_there_are_forgotten_at_the_start() {
+    let directory = TempDir::new().unwrap();
+    let storage = opened(&directory);
+    // The first commits as if the broker had been killed between a deletion and what follows from it.
+    for expected in [vec![7], vec![]] {
+        let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+        let coordinator = start(&storage, &mut tasks, &stop).await;
+        if !expected.is_empty() {
+            commit(&coordinator, 7).await;
+        }
+        assert_eq!(committed(&coordinator).await, expected);
+        stop.cancel();
+        drop(coordinator);
+        tasks.join(Duration::from_secs(10)).await;
+    }
     close(storage, &directory).await;
 }
 
@@ -145,6 +263,9 @@ async fn committed_offsets_are_there_without_the_map() {
     for offset in [7, 8, 9] {
         let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
         let storage = opened(&directory);
+        if offset == 7 {
+            create_topic(&storage).await;
+        }
         let coordinator = start(&storage, &mut tasks, &stop).await;
         if offset > 7 {
             assert_eq!(committed(&coordinator).await, [offset - 1]);

@@ -19,6 +19,7 @@ use crate::coordinator_task::{Held, Plan};
 use crate::dispatch::{Api, Failure, Reply, Request, encode};
 use crate::handlers::group_topics::{TopicErrors, access};
 use crate::handlers::transactional::{fenced_before, of, producer};
+use crate::topics;
 
 pub(crate) const API: Api = Api {
     key: ApiKey::AddPartitionsToTxn,
@@ -121,10 +122,13 @@ fn check(
 ) -> Vec<TopicPartition> {
     let mut partitions = Vec::new();
     for topic in topics {
-        let partition_count = if allowed {
-            access(ctx, &topic.name)
-        } else {
+        let partition_count = if !allowed {
             Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        } else if topics::is_internal(&topic.name) {
+            // Offsets join a transaction by AddOffsetsToTxn.
+            Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED)
+        } else {
+            access(ctx, &topic.name)
         };
         for index in topic.partitions.iter().copied().map(PartitionIndex) {
             if errors.check(&topic.name, index, partition_count).is_none() {

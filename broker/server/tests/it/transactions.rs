@@ -43,8 +43,12 @@ impl Transactional {
     }
 
     async fn add_partition(&self, client: &mut Client, version: i16) -> i16 {
+        self.add_partition_of(TOPIC, client, version).await
+    }
+
+    async fn add_partition_of(&self, topic: &str, client: &mut Client, version: i16) -> i16 {
         let topic = AddPartitionsToTxnTopic::default()
-            .with_name(TopicName(text(TOPIC)))
+            .with_name(TopicName(text(topic)))
             .with_partitions(vec![0]);
         if version < 4 {
             let request = AddPartitionsToTxnRequest::default()
@@ -228,6 +232,20 @@ async fn a_partition_that_was_not_added_takes_no_transactional_batch_of_an_old_c
     assert_eq!(mine.producer_epoch, 1);
     assert_eq!(read_committed(&mut client).await, ["added by itself"]);
     assert_eq!(committed(&mut client).await, (7, 0));
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn no_transaction_goes_to_the_coordinators_own_topics() {
+    let mut house = House::start().await;
+    let mut client = house.client().await;
+    for version in [3, 5] {
+        let mine = Transactional::init(&mut client, version, "tx").await;
+        for topic in ["__transaction_state", "__consumer_offsets"] {
+            let refused = mine.add_partition_of(topic, &mut client, version).await;
+            assert_eq!(refused, ErrorCode::TOPIC_AUTHORIZATION_FAILED.0, "{topic} v{version}");
+        }
+    }
     house.stop().await;
 }
 

@@ -122,7 +122,7 @@ impl World {
         let mut transactions = TransactionCoordinator::new(task.settings.transactions.clone());
         load::load(&storage, &mut groups, &mut transactions).map_err(|error| error.to_string())?;
         groups.loaded(now);
-        transactions.loaded();
+        transactions.loaded(now);
         (task.groups, task.transactions) = (groups, transactions);
         task.chain = storage.chain();
         Ok(())
