@@ -68,7 +68,7 @@ impl Leftovers {
     }
 
     /// Frees what it can; the next look tries the rest again.
-    pub(super) fn free(&self, shared: &Shared) {
+    pub(crate) fn free(&self, shared: &Shared) {
         let waiting = std::mem::take(&mut *self.lock());
         let step = STEP_BYTES.max(waiting.bytes() / MOST_STEPS);
         let Waiting { topics, files } = waiting;

@@ -16,6 +16,7 @@ use crate::host::{Disk, DiskFile, Lock, Open};
 
 /// Where a machine stops that stops in front of a rename.
 pub(super) const RENAMED: usize = usize::MAX;
+pub(super) const REMOVED: usize = usize::MAX - 1;
 
 /// How a cycle in the journal begins.
 const CYCLE: &[u8] = b"ottlacy1";
@@ -155,7 +156,7 @@ impl SimDisk {
         if how == Crash::Kill {
             return;
         }
-        let State { inodes, names, durable_names, changes, tally, .. } = &mut *state;
+        let State { inodes, names, durable_names, changes, tally, dirs, .. } = &mut *state;
         let journal: BTreeSet<usize> =
             names.iter().filter(|(path, _)| is_journal(path)).map(|(_, inode)| *inode).collect();
         for (number, inode) in inodes.iter_mut().enumerate() {
@@ -183,6 +184,12 @@ impl SimDisk {
             change.apply(durable_names);
         }
         *names = durable_names.clone();
+        // A file whose removal was lost has its directory.
+        for dir in names.keys().flat_map(|path| path.ancestors().skip(1)) {
+            if dirs.insert(dir.to_path_buf()) {
+                tally.note("removed directory came back");
+            }
+        }
     }
 
     /// Flips a bit of what the disk has.
@@ -345,7 +352,7 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.may_write(path, 0)?;
+        state.may_write(path, REMOVED)?;
         state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
         state.changes.push(NameChange::Remove(path.to_path_buf()));
         Ok(())
@@ -356,11 +363,11 @@ impl Disk for SimDisk {
         let inside: Vec<_> =
             state.names.keys().filter(|name| name.starts_with(path)).cloned().collect();
         for name in inside {
-            state.may_write(path, 0)?;
+            state.may_write(path, REMOVED)?;
             state.names.remove(&name);
             state.changes.push(NameChange::Remove(name));
         }
-        state.may_write(path, 0)?;
+        state.may_write(path, REMOVED)?;
         state.dirs.retain(|dir| !dir.starts_with(path));
         Ok(())
     }

@@ -213,6 +213,13 @@ impl Machine {
         }
     }
 
+    /// The space of deleted files is given back.
+    pub fn free(&mut self) {
+        if let Some(engine) = self.engine.as_ref().filter(|engine| !engine.shared.has_ended()) {
+            engine.shared.leftovers.free(&engine.shared);
+        }
+    }
+
     /// Seconds without anything to do.
     pub fn idle(&mut self, milliseconds: i64) {
         self.pass(milliseconds);
@@ -253,6 +260,13 @@ pub(crate) fn place(path: &std::path::Path, position: usize) -> &'static str {
         "stopped while a compacted file takes its place"
     } else if is("cleaned") {
         "stopped while compacting a file"
+    } else if position == super::disk::REMOVED {
+        let is_topic = path.parent().is_some_and(|parent| parent.ends_with("topics"));
+        if is_topic {
+            "stopped while deleting a topic's files"
+        } else {
+            "stopped while removing a file"
+        }
     } else if is_new && name.trim_matches('0') == ".log" {
         "stopped while creating a log"
     } else if is_new {
@@ -261,8 +275,6 @@ pub(crate) fn place(path: &std::path::Path, position: usize) -> &'static str {
         "stopped while writing or cutting a log"
     } else if is("meta") {
         "stopped while sealing a segment"
-    } else if path.parent().is_some_and(|parent| parent.ends_with("topics")) {
-        "stopped while deleting a topic's files"
     } else {
         "stopped elsewhere"
     }

@@ -12,7 +12,7 @@ use crate::{
 
 const IMAGES: u64 = 1950;
 
-const EXPECTED: [&str; 16] = [
+const EXPECTED: [&str; 18] = [
     "kill",
     "power cut",
     "torn tail of the journal",
@@ -25,6 +25,8 @@ const EXPECTED: [&str; 16] = [
     "stopped while sealing a segment",
     "stopped while writing or cutting a log",
     "stopped while deleting a topic's files",
+    "stopped while removing a file",
+    "removed directory came back",
     "image before the first start was over",
     "image in the midst of a recovery",
     "stopped while compacting a file",
@@ -166,7 +168,11 @@ fn delete(world: &mut World) -> Check {
     rest(world)?;
     world.delete_topic()?;
     world.settle()?;
-    rest(world)
+    if world.dice.one_in(2) {
+        world.clean()?;
+    }
+    rest(world)?;
+    world.clean()
 }
 
 fn after_clean_stop(world: &mut World) -> Check {

@@ -217,7 +217,8 @@ impl World {
                 let free = if self.dice.one_in(4) { Some(100 << 20) } else { None };
                 self.disk.faults(|faults| faults.free = free);
             }
-            20..=21 if self.present_kind() != Kind::Plain => self.clean()?,
+            20 => self.clean()?,
+            21 if self.present_kind() != Kind::Plain => self.clean()?,
             22..=23 if self.present_kind() != Kind::Plain => self.clean_up()?,
             _ => {
                 self.take_answers()?;

@@ -325,7 +325,7 @@ impl World {
                 self.note(match error {
                     AppendError::DiskFull => "produce refused, the disk is full",
                     AppendError::OutOfOrderSequence => "sequence with a gap refused",
-                    _ => "append refused otherwise",
+                    other => return Err(format!("an append was refused: {other}")),
                 });
                 if let Some(index) = waiting {
                     // What was sent before may be there: this producer gives up.
