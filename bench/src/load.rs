@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -93,6 +94,20 @@ pub(crate) fn produce(brokers: &str, shape: &Shape<'_>, seconds: f64) -> io::Res
 
 /// Reads the topic from its beginning until `seconds` have passed or its end is reached.
 pub(crate) fn consume(brokers: &str, shape: &Shape<'_>, seconds: f64) -> io::Result<Throughput> {
+    read(brokers, shape, seconds, shape.partitions)
+}
+
+/// Reads what is written to the topic for `seconds`.
+pub(crate) fn consume_tail(
+    brokers: &str,
+    shape: &Shape<'_>,
+    seconds: f64,
+) -> io::Result<Throughput> {
+    read(brokers, shape, seconds, i32::MAX)
+}
+
+/// Until so many ends are reached, at most.
+fn read(brokers: &str, shape: &Shape<'_>, seconds: f64, ends: i32) -> io::Result<Throughput> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "bench-consume")
@@ -113,7 +128,7 @@ pub(crate) fn consume(brokers: &str, shape: &Shape<'_>, seconds: f64) -> io::Res
     consumer.assign(&assignment).map_err(io::Error::other)?;
     let (mut records, mut ended) = (0, 0);
     let started = Stopwatch::start();
-    while ended < shape.partitions && started.elapsed().as_secs_f64() < seconds {
+    while ended < ends && started.elapsed().as_secs_f64() < seconds {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(_)) => records += 1,
             Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
@@ -180,13 +195,36 @@ pub(crate) fn end_to_end(brokers: &str, topic: &str, records: u64) -> io::Result
     Ok(latencies.warm())
 }
 
-/// Transactions of one producer, one after the other: the time each takes from its begin to its commit.
+/// Transactions of so many producers, of each one after the other: the time from a begin to its commit.
 pub(crate) fn transactions(
+    brokers: &str,
+    shape: &Shape<'_>,
+    producers: usize,
+    seconds: f64,
+) -> io::Result<(Latencies, Duration)> {
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..producers)
+            .map(|number| scope.spawn(move || transactions_of(number, brokers, shape, seconds)))
+            .collect();
+        let (mut all, mut longest) = (Latencies::default(), Duration::ZERO);
+        for one in running {
+            let (latencies, took) =
+                one.join().map_err(|_panic| io::Error::other("a producer panicked"))??;
+            all.extend(latencies);
+            longest = longest.max(took);
+        }
+        Ok((all, longest))
+    })
+}
+
+fn transactions_of(
+    number: usize,
     brokers: &str,
     shape: &Shape<'_>,
     seconds: f64,
 ) -> io::Result<(Latencies, Duration)> {
-    let tuned = [("linger.ms", "0"), ("transactional.id", "bench")];
+    let id = format!("bench-{number}");
+    let tuned = [("linger.ms", "0"), ("transactional.id", id.as_str())];
     let producer: ThreadedProducer<Deliveries> = settings(brokers, "all", &tuned)
         .create_with_context(Deliveries::default())
         .map_err(io::Error::other)?;

@@ -4,7 +4,7 @@ mod beside;
 mod fetch;
 mod start;
 
-use std::{io, time::Duration};
+use std::{io, thread, time::Duration};
 
 use tokio::runtime::Runtime;
 
@@ -32,6 +32,11 @@ const RECORDS: u64 = 3000;
 const CONNECTIONS: usize = 8;
 /// In flight on all of them.
 const IN_FLIGHT_BYTES: usize = 32 << 20;
+/// A journal may have grown by so much while a topic was there that is gone again.
+const OWN_BYTES: u64 = 1 << 30;
+/// A peer that has not removed its files by then is measured beside that.
+const LONGEST_SETTLING: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A peer is warm when its rate changes by no more from one slice to the next.
 const STEADY: f64 = 0.1;
 const SLICE_SECONDS: f64 = 3.0;
@@ -74,6 +79,8 @@ struct Turn<'a> {
     runtime: &'a Runtime,
     options: &'a Options,
     figures: Figures,
+    /// The most memory of any of its processes so far.
+    peak_mb: f64,
 }
 
 /// One turn of one peer, on an empty directory. A group that fails is a note, and the turn goes on.
@@ -89,10 +96,9 @@ pub(crate) fn turn(
         return Ok(());
     }
     let peer = Peer::start(kind, &options.programs, &options.directory.join("peer"))?;
-    let mut turn = Turn { peer, runtime, options, figures: Figures::default() };
+    let mut turn = Turn { peer, runtime, options, figures: Figures::default(), peak_mb: 0.0 };
     turn.figures.set("ready on an empty directory, ms", milliseconds(turn.peer.ready_after));
     turn.figures.set(row::IDLE, process::resident_mb(turn.peer.pid())?);
-    let mut peak: f64 = 0.0;
     progress(&format!("{}: warm-up", kind.name()))?;
     if let Err(error) = turn.warm_up() {
         report.note(format!("{}, warm-up: {error}", kind.name()));
@@ -104,9 +110,9 @@ pub(crate) fn turn(
             progress(&note)?;
             report.note(note);
         }
-        peak = peak.max(process::peak_mb(turn.peer.pid())?);
+        turn.see_peak()?;
     }
-    turn.figures.set(row::PEAK, peak);
+    turn.figures.set(row::PEAK, turn.peak_mb);
     report.add(kind.name(), turn.figures);
     Ok(())
 }
@@ -116,6 +122,11 @@ impl Turn<'_> {
         Duration::from_secs_f64(self.options.seconds)
     }
 
+    fn see_peak(&mut self) -> io::Result<()> {
+        self.peak_mb = self.peak_mb.max(process::peak_mb(self.peer.pid())?);
+        Ok(())
+    }
+
     /// Does something with a new topic, and removes it, for all topics of a full run would not fit on a disk.
     fn with_topic<T>(
         &mut self,
@@ -123,13 +134,28 @@ impl Turn<'_> {
         partitions: i32,
         work: impl FnOnce(&mut Self) -> io::Result<T>,
     ) -> io::Result<T> {
+        let free = self.peer.free_bytes()?;
         topic::create(&self.peer.brokers, topic, partitions)?;
         topic::wait_writable(&self.peer.brokers, topic, partitions)?;
         let result = work(self);
         let deleted = topic::delete(&self.peer.brokers, topic);
         let value = result?;
         deleted?;
+        self.settle(free)?;
         Ok(value)
+    }
+
+    /// Waits until what a load has left is gone, or the next would be measured beside it: files of deleted topics,
+    /// which no peer removes at once, and pages that are not written yet.
+    fn settle(&self, free_before: u64) -> io::Result<()> {
+        let started = Stopwatch::start();
+        while self.peer.free_bytes()? + OWN_BYTES < free_before
+            && started.elapsed() < LONGEST_SETTLING
+        {
+            thread::sleep(LOOK_AGAIN);
+        }
+        rustix::fs::sync();
+        Ok(())
     }
 
     /// What the peer's process used while `work` was done.
@@ -206,7 +232,25 @@ fn throughput(turn: &mut Turn<'_>) -> io::Result<()> {
     let written = turn.with_topic("bench-one", PARTITIONS, |turn| {
         turn.produced("produce acks=1", &one_kib("bench-one", "1"))
     });
-    synced.and(written)
+    synced.and(written).and(tail(turn))
+}
+
+/// A consumer that is to keep up with the producer, on the same cores.
+fn tail(turn: &mut Turn<'_>) -> io::Result<()> {
+    turn.with_topic("bench-tail", PARTITIONS, |turn| {
+        let (brokers, seconds) = (turn.peer.brokers.clone(), turn.options.seconds);
+        let shape = one_kib("bench-tail", "all");
+        let (produced, consumed) = thread::scope(|scope| {
+            let reader = scope.spawn(|| load::consume_tail(&brokers, &shape, seconds));
+            let produced = load::produce(&brokers, &shape, seconds);
+            let consumed = reader.join().map_err(|_panic| io::Error::other("it panicked"))?;
+            Ok::<_, io::Error>((produced?, consumed?))
+        })?;
+        turn.figures
+            .set("produce acks=all beside a consumer, MB/s", produced.megabytes_per_second());
+        turn.figures.set("consume from the tail, MB/s", consumed.megabytes_per_second());
+        Ok(())
+    })
 }
 
 fn latency(turn: &mut Turn<'_>) -> io::Result<()> {
@@ -322,12 +366,15 @@ fn shapes(turn: &mut Turn<'_>) -> io::Result<()> {
 fn transactions(turn: &mut Turn<'_>) -> io::Result<()> {
     turn.with_topic("bench-transactions", PARTITIONS, |turn| {
         let shape = one_kib("bench-transactions", "all");
-        let (mut latencies, took) =
-            load::transactions(&turn.peer.brokers, &shape, turn.options.seconds)?;
-        let rate = report::number(latencies.count()) / took.as_secs_f64();
-        turn.figures.set("transactions of 10 records, per second", rate);
-        turn.figures.set("transaction p50, ms", latencies.quantile_ms(500));
-        turn.figures.set("transaction p99, ms", latencies.quantile_ms(990));
+        for producers in [1, 64] {
+            let (mut latencies, took) =
+                load::transactions(&turn.peer.brokers, &shape, producers, turn.options.seconds)?;
+            let rate = report::number(latencies.count()) / took.as_secs_f64();
+            let name = format!("transactions of 10 records, {producers} producers");
+            turn.figures.set(&format!("{name}, per second"), rate);
+            turn.figures.set(&format!("{name}, p50 ms"), latencies.quantile_ms(500));
+            turn.figures.set(&format!("{name}, p99 ms"), latencies.quantile_ms(990));
+        }
         Ok(())
     })
 }

@@ -62,8 +62,14 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// The middle of `values`; NaN of none.
+/// The middle of `values`, or between the two middle ones; NaN of none.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    let half = values.len() / 2;
+    if half > 0 && values.len().is_multiple_of(2) {
+        f64::midpoint(at(half - 1), at(half))
+    } else {
+        at(half)
+    }
 }

@@ -27,6 +27,8 @@ const OLD_BYTES_MAX: u64 = 12_000_000_000;
 /// Other producers, together, send so many records of 1 KiB a second, in requests of sixteen.
 const OTHERS_PER_SECOND: u32 = 15_000;
 const RECORDS_PER_REQUEST: u8 = 16;
+/// A peer that takes less of them is not measured beside that load.
+const LEAST_SHARE: f64 = 0.9;
 const MANY_PARTITIONS: i32 = 1000;
 /// Other producers begin before those that are looked at, and end after them.
 const HEAD_START: Duration = Duration::from_secs(1);
@@ -89,6 +91,9 @@ fn cold_reader(turn: &mut Turn<'_>) -> io::Result<()> {
         };
         let mut beside = one_in_flight(turn, Duration::ZERO, Some(&read))?;
         let fetched = *fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        if fetched.took + HEAD_START < limit {
+            return Err(io::Error::other("the cold reader came to the end before the producers"));
+        }
         turn.figures.set(row::BESIDE_READER_P99, beside.quantile_ms(990));
         let moved = Throughput {
             megabytes: report::megabytes(fetched.bytes),
@@ -113,7 +118,15 @@ fn others(turn: &mut Turn<'_>, partitions: i32) -> io::Result<Latencies> {
             pause: Duration::from_secs(1) * connections / requests_per_second,
             until: Until::Elapsed(turn.limit() + 2 * HEAD_START),
         };
-        let produce = || produce::run(&turn.peer.brokers, &load).map(|_produced| ());
+        let produce = || {
+            let produced = produce::run(&turn.peer.brokers, &load)?;
+            let rate = report::number(produced.records) / produced.took.as_secs_f64();
+            let least = f64::from(OTHERS_PER_SECOND) * LEAST_SHARE;
+            if rate < least {
+                return Err(io::Error::other(format!("the others sent only {rate:.0} records/s")));
+            }
+            Ok(())
+        };
         one_in_flight(turn, HEAD_START, Some(&produce))
     })
 }

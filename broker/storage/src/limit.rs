@@ -119,7 +119,7 @@ pub fn raw(dir: &Path, load: &Load) -> Result<Speed, LimitError> {
     let keeper = host
         .threads
         .spawn("limit-keeper", Box::new(move || sync_logs(&files, &checkpoints, &tell_covered)))?;
-    let buffer = Arc::new(AlignedBuffer::zeroed(CYCLE_BYTES));
+    let buffer = Arc::new(noise(&host, CYCLE_BYTES)?);
     let total = u64::from(load.megabytes) << 20;
     let began = host.clock.monotonic();
     let (mut written, mut synced, mut at) = (0, 0, 0);
@@ -148,6 +148,13 @@ pub fn raw(dir: &Path, load: &Load) -> Result<Speed, LimitError> {
     keeper.join();
     fs::remove_dir_all(dir)?;
     Ok(Speed { bytes: written, took })
+}
+
+/// What no disk makes less of.
+fn noise(host: &Host, length: usize) -> io::Result<AlignedBuffer> {
+    let mut buffer = AlignedBuffer::zeroed(length);
+    host.random.fill(buffer.bytes_mut())?;
+    Ok(buffer)
 }
 
 type LogFiles = Vec<Arc<dyn DiskFile>>;
@@ -279,7 +286,7 @@ pub fn raw_one_in_flight(dir: &Path, count: usize) -> Result<(Duration, Duration
     };
     ring.make(0)?;
     let file = ring.open(0, Open::Direct)?;
-    let buffer = AlignedBuffer::zeroed(4096);
+    let buffer = noise(&host, 4096)?;
     let mut times = Vec::with_capacity(count);
     for index in 0..count {
         let began = host.clock.monotonic();
