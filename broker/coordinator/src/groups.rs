@@ -36,6 +36,8 @@ pub struct Config {
     pub max_group_size: usize,
     /// Bytes of all that the members of one group said of themselves; the group's record holds it.
     pub max_group_bytes: usize,
+    /// The same of all groups together, with what their leaders assigned; it lies in memory.
+    pub max_bytes_of_groups: usize,
     /// Bytes of the metadata string of one committed offset.
     pub max_offset_metadata_bytes: usize,
     /// How long committed offsets outlive their group's last member.
@@ -50,6 +52,7 @@ impl Default for Config {
             max_session_timeout_ms: 1_800_000,
             max_group_size: 1_000,
             max_group_bytes: 4 << 20,
+            max_bytes_of_groups: 64 << 20,
             max_offset_metadata_bytes: 4_096,
             offsets_retention_ms: 604_800_000,
         }

@@ -93,7 +93,10 @@ impl Group {
             + others.map(Member::size_in_bytes).sum::<usize>();
         let has_place =
             returning || self.members.len() + self.pending_joins.len() < step.config.max_group_size;
-        has_place && bytes <= step.config.max_group_bytes
+        // Who was there before the others came is not kept out by them.
+        let fits_with_others =
+            bytes <= step.own_bytes || bytes + step.other_bytes <= step.config.max_bytes_of_groups;
+        has_place && bytes <= step.config.max_group_bytes && fits_with_others
     }
 
     /// Whether the member shares a protocol with all others.

@@ -53,6 +53,9 @@ pub(super) enum TimerKey {
 pub(super) struct Live {
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) timers: Timers<TimerKey>,
+    /// What the members of each group said of themselves, and of all.
+    sizes: BTreeMap<String, usize>,
+    size_in_bytes: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -87,6 +90,9 @@ pub(super) struct Step<'a> {
     pub(super) now: Now,
     pub(super) group_id: &'a str,
     pub(super) timers: &'a mut Timers<TimerKey>,
+    /// What the members of this group said of themselves so far, and those of all others.
+    pub(super) own_bytes: usize,
+    pub(super) other_bytes: usize,
     pub(super) records: Vec<GroupRecord>,
     pub(super) answers: Vec<(Ticket, Answer)>,
 }
@@ -134,6 +140,7 @@ impl Live {
                 step.session(&member.member_id, member.session_timeout_ms);
             }
             live.groups.insert(group_id.clone(), group);
+            live.weigh(group_id);
         }
         live
     }
@@ -144,27 +151,45 @@ impl Live {
         now: Now,
         group_id: &'a str,
     ) -> (&'a mut BTreeMap<String, Group>, Step<'a>) {
+        let own_bytes = self.sizes.get(group_id).copied().unwrap_or(0);
         let step = Step {
             config,
             now,
             group_id,
             timers: &mut self.timers,
+            own_bytes,
+            other_bytes: self.size_in_bytes.saturating_sub(own_bytes),
             records: Vec::new(),
             answers: Vec::new(),
         };
         (&mut self.groups, step)
     }
 
-    /// Forgets a group that never came to a generation and has nobody left.
+    /// After a change of members: forgets a group that never came to a generation and has nobody left.
     pub(super) fn prune(&mut self, group_id: &str) {
         if self.groups.get(group_id).is_some_and(Group::is_unused) {
             self.groups.remove(group_id);
         }
+        self.weigh(group_id);
+    }
+
+    /// Takes note of how large a group is now.
+    pub(super) fn weigh(&mut self, group_id: &str) {
+        let members =
+            self.groups.get(group_id).into_iter().flat_map(|group| group.members.values());
+        let size = members.map(|member| member.size_in_bytes() + member.assignment.len()).sum();
+        let before = if size == 0 {
+            self.sizes.remove(group_id)
+        } else {
+            self.sizes.insert(group_id.to_owned(), size)
+        };
+        self.size_in_bytes = self.size_in_bytes + size - before.unwrap_or(0);
     }
 
     /// Forgets a group that is deleted; it is empty, so nobody waits.
     pub(super) fn remove(&mut self, group_id: &str) {
         self.groups.remove(group_id);
+        self.weigh(group_id);
         self.timers.cancel(&TimerKey::Rebalance(group_id.to_owned()));
     }
 

@@ -27,7 +27,9 @@ impl Live {
         if let Err(error) = outcome {
             step.answer_sync(ticket, SyncGroupResponse::refused(error));
         }
-        step.result(())
+        let result = step.result(());
+        self.weigh(&request.group_id);
+        result
     }
 }
 
@@ -53,6 +55,11 @@ impl Group {
             Phase::Empty => Err(ErrorCode::UNKNOWN_MEMBER_ID),
             Phase::PreparingRebalance => Err(ErrorCode::REBALANCE_IN_PROGRESS),
             Phase::CompletingRebalance => {
+                let assigned = request.assignments.iter().map(|(_, bytes)| bytes.len());
+                let bytes = step.own_bytes + step.other_bytes + assigned.sum::<usize>();
+                if bytes > step.config.max_bytes_of_groups {
+                    return Err(ErrorCode::GROUP_MAX_SIZE_REACHED);
+                }
                 self.synced(step, member_id);
                 self.wait_for_assignment(step, member_id, ticket);
                 if self.leader.as_deref() == Some(member_id) {

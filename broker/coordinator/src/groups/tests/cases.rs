@@ -217,6 +217,31 @@ fn members_vote_for_the_protocol_among_those_all_support() {
 }
 
 #[test]
+fn groups_share_a_bounded_memory_and_who_is_in_stays_in() {
+    let mut bench = Bench::new(10);
+    let with = |group: usize, member_id: &str| JoinGroupRequest {
+        group_id: format!("group-{group}"),
+        member_id: member_id.to_owned(),
+        protocols: vec![("range".to_owned(), Bytes::from(vec![0; 4_000_000]))],
+        ..old_join("a")
+    };
+    let tickets: Vec<_> = (0..17).map(|group| bench.join(&with(group, ""))).collect();
+    assert_eq!(bench.joined(tickets[16]).error, ErrorCode::GROUP_MAX_SIZE_REACHED);
+    bench.advance(10);
+    bench.advance(10);
+    let first = bench.joined(tickets[0]);
+    assert_eq!(first.error, ErrorCode::NONE);
+    let again = bench.join(&with(0, &first.member_id));
+    assert_eq!(bench.joined(again).error, ErrorCode::NONE);
+    // With the sessions of the others their room is free again.
+    bench.advance(1_800_000);
+    let ticket = bench.join(&with(16, ""));
+    bench.advance(10);
+    bench.advance(10);
+    assert_eq!(bench.joined(ticket).error, ErrorCode::NONE);
+}
+
+#[test]
 fn a_group_whose_record_would_grow_too_large_takes_nobody_else() {
     let mut bench = Bench::new(10);
     let with = |name: &str, length: usize| JoinGroupRequest {
