@@ -277,7 +277,7 @@ fn delete_files(shared: &Shared, plan: &CheckpointPlan) -> Vec<(PartitionId, Off
         }
         shared.counters.deleted(gone.iter().map(|segment| segment.length));
         let disk = shared.host.disk.as_ref();
-        let files: Vec<_> = gone.iter().map(|segment| segment.file.retire(disk)).collect();
+        let files = shared.leftovers.retire(disk, &gone);
         let removed = remove_in_front(disk, &partition.dir, first);
         if let Err(error) = unless_gone(removed) {
             // The next deletion or start finds them again.

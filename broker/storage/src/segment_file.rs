@@ -226,14 +226,19 @@ impl SegmentFile {
         self.retired.store(true, Ordering::SeqCst);
     }
 
-    /// Closes the file for good, which is about to lose its name. Who has it open keeps it; the
-    /// answer holds its space.
-    pub(crate) fn retire(&self, disk: &dyn Disk) -> Nameless {
-        let written = self.for_syncing(disk).ok();
+    /// Closes the file for good. Who has it open keeps it.
+    pub(crate) fn retire(&self) {
         self.mark_retired();
         *lock(&self.written) = None;
-        let read = lock(&self.read).take();
-        if written.is_some() { written.into_iter().chain(read).collect() } else { Vec::new() }
+        *lock(&self.read) = None;
+    }
+
+    /// The same with a file that is about to lose its name: the answer holds its space.
+    pub(crate) fn retire_held(&self, disk: &dyn Disk) -> io::Result<Nameless> {
+        let written = self.for_syncing(disk);
+        let read = lock(&self.read).clone();
+        self.retire();
+        Ok([Some(written?), read].into_iter().flatten().collect())
     }
 
     /// The file, which exists, for as long as the caller holds it.

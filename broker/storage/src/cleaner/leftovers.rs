@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{host::DiskFile, partition::Partition, shared::Shared};
+use crate::{
+    host::{Disk, DiskFile},
+    partition::{Partition, Segment},
+    shared::Shared,
+};
 
 /// So much of a file goes at once, with a pause behind it: a file system that frees a large file at
 /// once lets no write of the journal through meanwhile.
@@ -15,6 +19,9 @@ const STEP_BYTES: u64 = 2 << 20;
 const STEP_PAUSE: Duration = Duration::from_millis(1);
 /// Everything is gone after about as many pauses, so that much takes no longer than it has to.
 const MOST_STEPS: u64 = 4096;
+
+/// So many of them are held open; what is more is freed at once.
+const MOST_FILES: usize = 256;
 
 /// A file without a name, as it is open: for writing first.
 pub(crate) type Nameless = Vec<Arc<dyn DiskFile>>;
@@ -63,6 +70,21 @@ impl Leftovers {
         self.lock().topics.push(topic);
     }
 
+    /// Closes files that are about to lose their names, and holds the large ones.
+    pub(crate) fn retire(&self, disk: &dyn Disk, segments: &[Segment]) -> Vec<Nameless> {
+        let mut held = Vec::new();
+        let room = MOST_FILES.saturating_sub(self.lock().files.len());
+        for segment in segments {
+            if segment.length > STEP_BYTES && held.len() < room {
+                held.extend(segment.file.retire_held(disk));
+            } else {
+                segment.file.retire();
+            }
+        }
+        held
+    }
+
+    /// Frees them once nobody reads them.
     pub(crate) fn add_files(&self, files: impl IntoIterator<Item = Nameless>) {
         self.lock().files.extend(files);
     }
@@ -81,10 +103,12 @@ impl Leftovers {
             for partition in &topic.partitions {
                 let segments = partition.published().segments.clone();
                 for segment in segments {
-                    let file = segment.file.retire(disk);
+                    let held = self.retire(disk, std::slice::from_ref(&segment));
                     // Whether it worked shows when the directory is to go.
                     drop(disk.remove_file(&segment.file.path()));
-                    self.shorten(shared, file, step);
+                    for file in held {
+                        self.shorten(shared, file, step);
+                    }
                 }
             }
             match disk.remove_dir_all(&topic.dir) {

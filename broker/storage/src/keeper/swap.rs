@@ -72,7 +72,7 @@ pub(crate) fn swap_files(shared: &Shared, swaps: &[Swap]) -> io::Result<()> {
             })?;
             continue;
         }
-        let files: Vec<_> = replaced.iter().map(|segment| segment.file.retire(disk)).collect();
+        let files = shared.leftovers.retire(disk, &replaced);
         let moved = swap
             .segment
             .file

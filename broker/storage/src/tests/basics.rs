@@ -250,12 +250,15 @@ fn who_reads_a_deleted_log_reads_on_until_done() {
     append(&storage, p, batch(1, &vec![2; 3 << 20], 5)).unwrap();
     let limit = ReadLimit { max_bytes: 1, isolation: ALL, at_least_one_batch: true };
     let read = storage.read(p, Offset(0), limit).unwrap();
+    let files = dir.path().join("topics").join(topic.0.to_string());
+    let log = std::fs::File::open(files.join("0/00000000000000000000.log")).unwrap();
     let (done, told) = answer();
     storage.change_catalogue(CatalogueChange::DeleteTopic { id: topic }, done);
     told.recv_timeout(LONG).unwrap().unwrap();
-    until(|| !dir.path().join("topics").join(topic.0.to_string()).exists());
-    let slice = &read.slices[0];
-    assert_eq!(&slice.load().unwrap()[100..], &first[100..]);
+    until(|| !files.exists());
+    assert_eq!(&read.slices[0].load().unwrap()[100..], &first[100..]);
+    drop(read);
+    until(|| log.metadata().unwrap().len() <= 2 << 20);
     storage.shutdown();
 }
 
