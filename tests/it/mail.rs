@@ -66,14 +66,19 @@ fn with_server(port: u16) -> Setup {
 }
 
 /// The administrator's view of all mails to an address, newest first.
-async fn outbox(app: &Appliance, administrator: &Person, to: &str) -> Vec<Value> {
+pub(crate) async fn outbox(app: &Appliance, administrator: &Person, to: &str) -> Vec<Value> {
     let answer = ok(app.get(administrator, "/notifications/outbox?limit=200").await);
     let mails = answer["items"].as_array().unwrap().iter();
     mails.filter(|mail| mail["to"] == to).cloned().collect()
 }
 
 /// Waits until the only mail to an address has this status.
-async fn becomes(app: &Appliance, administrator: &Person, to: &str, status: &str) -> Value {
+pub(crate) async fn becomes(
+    app: &Appliance,
+    administrator: &Person,
+    to: &str,
+    status: &str,
+) -> Value {
     eventually(&format!("the mail to {to} to be {status}"), async || {
         let mails = outbox(app, administrator, to).await;
         mails.first().filter(|mail| mail["status"] == status).cloned()

@@ -10,6 +10,7 @@
 mod elsewhere;
 mod failpoints;
 mod flows;
+mod foreign;
 mod harness;
 mod hostile;
 mod kill;

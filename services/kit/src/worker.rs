@@ -1,5 +1,7 @@
 //! Consumed records as commands: their offsets are committed with what they caused.
 
+mod record;
+
 use std::{
     collections::BTreeMap, convert::Infallible, error::Error, future::Future, sync::Arc,
     time::Duration,
@@ -7,19 +9,19 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt};
 use rdkafka::{
-    Message,
     consumer::{Consumer, ConsumerGroupMetadata, StreamConsumer},
     error::KafkaError,
-    message::{BorrowedMessage, Header, Headers},
 };
 use tokio::task::JoinSet;
 
+pub use record::Record;
+
 use crate::{
-    Commit, Outgoing, ServiceContext, StartError, Status,
+    Commit, ServiceContext, StartError, Status,
     commit::Consumed,
     http::trace,
     kafka::{Cluster, Quiet, RETRY_PAUSE},
-    tx::{Cause, Tx},
+    tx::Tx,
 };
 
 /// Records that share one transaction at most.
@@ -27,25 +29,6 @@ const RECORDS_AT_ONCE: usize = 64;
 /// Between attempts to prepare a record.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// A consumed record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    pub topic: String,
-    pub partition: i32,
-    pub offset: i64,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Vec<u8>)>,
-}
-
-impl Record {
-    /// The first header of that name, if it is text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(header, _)| header == name);
-        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
-    }
-}
 
 /// Why a record could not be prepared.
 #[derive(Debug)]
@@ -181,7 +164,7 @@ impl<H: Handler> Worker<H> {
         for record in records {
             let mut pause = FIRST_PAUSE;
             loop {
-                let cause = cause_of(&record);
+                let cause = record.cause();
                 match trace::caused_by(cause, self.handler.prepare(&record)).await {
                     Ok(prepared) => break ready.push((record, Ok(prepared))),
                     Err(Trouble::Poison(reason)) => break ready.push((record, Err(reason))),
@@ -219,7 +202,7 @@ impl<H: Handler> Worker<H> {
         let (handler, dead_by) = (Arc::clone(&self.handler), self.subscription.group.clone());
         let command = move |tx: &mut Tx<'_>| {
             for (record, prepared) in &ready {
-                tx.caused_by(cause_of(record));
+                tx.caused_by(record.cause());
                 match prepared {
                     Ok(prepared) => handler.apply(tx, record, prepared),
                     Err(reason) => tx.push(record.dead_letter(reason, &dead_by)),
@@ -244,49 +227,4 @@ fn positions<P>(ready: &[(Record, P)]) -> Vec<(String, i32, i64)> {
         next.insert((record.topic.clone(), record.partition), record.offset + 1);
     }
     next.into_iter().map(|((topic, partition), next)| (topic, partition, next)).collect()
-}
-
-fn cause_of(record: &Record) -> Cause {
-    trace::cause(record.header("correlation-id"), record.header("traceparent"))
-}
-
-impl Record {
-    /// The record as it was, with where it comes from and why it is here.
-    fn dead_letter(&self, reason: &str, group: &str) -> Outgoing {
-        let mut headers = self.headers.clone();
-        for (name, value) in [
-            ("x-original-topic", self.topic.clone()),
-            ("x-original-partition", self.partition.to_string()),
-            ("x-original-offset", self.offset.to_string()),
-            ("x-group", group.to_owned()),
-            ("reason", reason.to_owned()),
-        ] {
-            headers.push((name.to_owned(), value.into_bytes()));
-        }
-        Outgoing {
-            topic: format!("{}.dlq", self.topic),
-            key: self.key.clone(),
-            value: self.value.clone(),
-            headers,
-        }
-    }
-}
-
-impl From<&BorrowedMessage<'_>> for Record {
-    fn from(message: &BorrowedMessage<'_>) -> Self {
-        let headers = message.headers().map(|headers| {
-            let owned = |header: Header<'_, &[u8]>| {
-                (header.key.to_owned(), header.value.unwrap_or_default().to_vec())
-            };
-            headers.iter().map(owned).collect()
-        });
-        Self {
-            topic: message.topic().to_owned(),
-            partition: message.partition(),
-            offset: message.offset(),
-            key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().map(<[u8]>::to_vec),
-            headers: headers.unwrap_or_default(),
-        }
-    }
 }
