@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::json;
 
-use crate::{harness::Appliance, mail::becomes};
+use crate::{
+    harness::{Appliance, records},
+    mail::becomes,
+};
 
 /// What `user.created` says of a person.
 fn created(user_id: i64, email: &str) -> Vec<u8> {
@@ -21,6 +24,17 @@ async fn a_header_whose_name_is_no_text_stops_no_service() {
     let anna = app.person("anna").await;
     produce(&app, "user.created", b"\xff\xfe", &created(99, "dora@example.com"));
     becomes(&app, &anna, "dora@example.com", "sent").await;
+}
+
+#[tokio::test]
+async fn a_record_that_is_too_large_is_a_dead_letter_without_its_content() {
+    let app = Appliance::start().await;
+    let anna = app.person("anna").await;
+    let most = vec![b'x'; 1_048_000];
+    produce(&app, "user.created", b"", &most);
+    produce(&app, "user.created", b"", &created(99, "dora@example.com"));
+    becomes(&app, &anna, "dora@example.com", "sent").await;
+    assert_eq!(records(&app.brokers(), "user.created.dlq").len(), 1);
 }
 
 /// Produces a record with one header, whose name may be what no client library lets through.

@@ -162,6 +162,10 @@ impl<H: Handler> Worker<H> {
     ) -> Result<(), Interrupted> {
         let mut ready = Vec::new();
         for record in records {
+            if let Some(reason) = record.too_large() {
+                ready.push((record, Err(reason)));
+                continue;
+            }
             let mut pause = FIRST_PAUSE;
             loop {
                 let cause = record.cause();

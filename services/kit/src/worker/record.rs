@@ -15,6 +15,11 @@ use crate::{Outgoing, http::trace, tx::Cause};
 
 /// Headers of a record beyond these are not read.
 const HEADERS: usize = 1000;
+/// Bytes of key, value and headers of a record that is processed. No event of ours has a quarter of that, and what is
+/// made of a record has to fit into one again.
+const RECORD_BYTES: usize = 256 * 1024;
+/// Characters of the reason that a dead letter states.
+const REASON_CHARACTERS: usize = 1000;
 
 /// A consumed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,28 +39,37 @@ impl Record {
         found.and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
-    pub(super) fn cause(&self) -> Cause {
+    /// Why it is not even looked at.
+    pub(super) fn too_large(&self) -> Option<String> {
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        let size = length(&self.key) + length(&self.value) + headers.sum::<usize>();
+        (size > RECORD_BYTES)
+            .then(|| format!("the record has {size} bytes, {RECORD_BYTES} are the most"))
+    }
+
+    /// What its headers say that it comes from, made where they are missing or malformed.
+    pub fn cause(&self) -> Cause {
         trace::cause(self.header("correlation-id"), self.header("traceparent"))
     }
 
-    /// The record as it was, with where it comes from and why it is here.
+    /// The record as it was, with where it comes from and why it is here. Of a record that is too large only these two:
+    /// the broker might refuse its copy, and then nothing behind it would be read.
     pub(super) fn dead_letter(&self, reason: &str, group: &str) -> Outgoing {
-        let mut headers = self.headers.clone();
+        let (key, value, mut headers) = match self.too_large() {
+            None => (self.key.clone(), self.value.clone(), self.headers.clone()),
+            Some(_) => (None, None, Vec::new()),
+        };
         for (name, value) in [
             ("x-original-topic", self.topic.clone()),
             ("x-original-partition", self.partition.to_string()),
             ("x-original-offset", self.offset.to_string()),
             ("x-group", group.to_owned()),
-            ("reason", reason.to_owned()),
+            ("reason", reason.chars().take(REASON_CHARACTERS).collect()),
         ] {
             headers.push((name.to_owned(), value.into_bytes()));
         }
-        Outgoing {
-            topic: format!("{}.dlq", self.topic),
-            key: self.key.clone(),
-            value: self.value.clone(),
-            headers,
-        }
+        Outgoing { topic: format!("{}.dlq", self.topic), key, value, headers }
     }
 }
 

@@ -18,6 +18,9 @@ pub(crate) const TOPICS: [&str; 5] = [
 /// The closed one, which carries secrets.
 pub(crate) const RESETS: &str = PasswordResetRequested::TOPIC;
 
+/// Characters of a name or title that are kept; no service of ours lets longer ones in.
+const TEXT_CHARACTERS: usize = 200;
+
 /// Of what a person is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -102,7 +105,11 @@ fn read_user(value: &[u8]) -> Result<Happening, Unreadable> {
     let payload = user.payload.unwrap_or_default();
     Ok(Happening::User(NewUser {
         user_id: user.user_id.ok_or(Unreadable::Shape)?,
-        username: payload.username.or(user.username).ok_or(Unreadable::Shape)?,
+        username: payload
+            .username
+            .or(user.username)
+            .map(|text| cut(&text))
+            .ok_or(Unreadable::Shape)?,
         email: payload.email.or(user.email).ok_or(Unreadable::Shape)?,
     }))
 }
@@ -118,8 +125,16 @@ fn read_task(kind: Kind, value: &[u8]) -> Result<Happening, Unreadable> {
         actor_id: task.actor_id,
         creator_id: task.creator_id,
         assignee_id: task.assignee_id,
-        title: payload.title.or(task.title).filter(|title| !title.trim().is_empty()),
+        title: payload
+            .title
+            .or(task.title)
+            .map(|text| cut(&text))
+            .filter(|title| !title.trim().is_empty()),
     }))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_CHARACTERS).collect()
 }
 
 fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, Unreadable> {
@@ -226,6 +241,12 @@ mod tests {
         assert_eq!(assignee(r#","assigneeId":null"#), None);
         assert_eq!(assignee(r#","assigneeId":0"#), None);
         assert_eq!(assignee(r#","assigneeId":"9""#), Some(9));
+    }
+
+    #[test]
+    fn of_a_long_title_the_beginning_is_kept() {
+        let json = format!(r#"{{"taskId":1,"payload":{{"title":"{}"}}}}"#, "ä".repeat(100_000));
+        assert_eq!(task(TaskUpdated::TOPIC, &json).title, Some("ä".repeat(200)));
     }
 
     #[test]

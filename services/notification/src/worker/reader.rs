@@ -37,7 +37,7 @@ pub(crate) struct Told {
     event_id: String,
     /// When the event says that it happened.
     at: Option<Timestamp>,
-    correlation_id: Option<String>,
+    correlation_id: String,
     happening: Happening,
     /// Of those who still exist.
     people: BTreeMap<i64, Person>,
@@ -54,7 +54,7 @@ impl Handler for Reader {
         Ok(Told {
             event_id: event_id(record, &envelope),
             at: envelope.at(),
-            correlation_id: record.header("correlation-id").map(str::to_owned),
+            correlation_id: record.cause().correlation_id,
             happening,
             people,
         })
@@ -169,7 +169,7 @@ fn mail(
         user_id,
         to: to.to_owned(),
         letter,
-        correlation_id: told.correlation_id.clone(),
+        correlation_id: Some(told.correlation_id.clone()),
         status: Status::Pending,
         route: None,
         attempts: 0,

@@ -111,6 +111,15 @@ async fn an_event_without_a_usable_id_is_known_by_its_place() {
 }
 
 #[tokio::test]
+async fn a_foreign_correlation_id_that_is_too_long_is_not_kept() {
+    let world = World::new();
+    let mut foreign = updated("e1");
+    foreign.headers[1].1 = vec![b'x'; 100_000];
+    world.read(foreign).await.unwrap();
+    assert_eq!(world.mails()[0].correlation_id.as_ref().map(String::len), Some(36));
+}
+
+#[tokio::test]
 async fn an_event_beyond_memory_is_not_told() {
     let world = World::new();
     world.testing.clock.set("2026-02-01T00:00:00Z".parse().unwrap());
