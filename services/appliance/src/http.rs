@@ -1,5 +1,6 @@
 //! The HTTP port: health, metrics, the description of the API, and every service under `/api`.
 
+mod guests;
 mod proxy;
 mod routes;
 mod server;

@@ -5,8 +5,7 @@ use axum::extract::Request;
 use axum::http::{HeaderName, header};
 use axum::response::Response;
 
-/// The largest body that is handed on.
-const BODY_BYTES: usize = 2 * 1024 * 1024;
+use super::server::BODY_BYTES;
 
 /// How long the other process may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);

@@ -78,7 +78,7 @@ fn unavailable(service: &str) -> Response {
     response
 }
 
-fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+pub(super) fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
     let body = json!({"error": {"code": code, "message": message, "field": null}});
     (status, Json(body)).into_response()
 }
