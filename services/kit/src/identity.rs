@@ -118,12 +118,11 @@ impl Auth {
         Ok(Self { client, url: url.trim_end_matches('/').to_owned(), key })
     }
 
-    /// `None` for 404.
     async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
         headers: Option<&HeaderMap>,
-    ) -> Result<Option<T>, ApiError> {
+    ) -> Result<T, ApiError> {
         let mut request =
             self.client.get(format!("{}{path}", self.url)).header(SERVICE_KEY, self.key.expose());
         if let Some(token) = headers.and_then(|headers| headers.get(header::AUTHORIZATION)) {
@@ -132,8 +131,12 @@ impl Auth {
         let response = request.send().await.map_err(unreachable)?;
         match response.status().as_u16() {
             401 => Err(ApiError::unauthenticated()),
-            404 => Ok(None),
-            200 => response.json().await.map(Some).map_err(unreachable),
+            // Auth hides its internal routes behind 404 from a wrong key; of who is not there it says `null` or `[]`.
+            404 => Err(down().because(format!(
+                "{}{path} is not found: auth does not take the service key, or its URL is wrong",
+                self.url
+            ))),
+            200 => response.json().await.map_err(unreachable),
             status => Err(down().because(format!("auth answered {status} to {path}"))),
         }
     }
@@ -155,9 +158,7 @@ impl People for Auth {
             if !headers.contains_key(header::AUTHORIZATION) {
                 return Err(ApiError::unauthenticated());
             }
-            let found = self.get("/internal/identity", Some(headers)).await?;
-            // Auth hides its internal routes behind 404 if it does not take the service key.
-            found.ok_or_else(|| down().because("auth refused the service key"))
+            self.get("/internal/identity", Some(headers)).await
         })
     }
 
@@ -166,9 +167,41 @@ impl People for Auth {
     }
 
     fn members(&self, team: i64) -> Answer<'_, Vec<TeamMember>> {
-        Box::pin(async move {
-            let found = self.get(&format!("/internal/teams/{team}/members"), None).await?;
-            Ok(found.unwrap_or_default())
-        })
+        Box::pin(async move { self.get(&format!("/internal/teams/{team}/members"), None).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Json, Router, routing::get};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What is learnt of person 1 and team 1 from an auth with these routes.
+    async fn ask(routes: Router) -> (Result<Option<Person>, ApiError>, Result<usize, ApiError>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let auth = Auth::new(&url, Secret::new("key")).unwrap();
+        tokio::select! {
+            ended = axum::serve(listener, routes) => panic!("{ended:?}"),
+            asked = async {
+                (auth.person(1).await, auth.members(1).await.map(|members| members.len()))
+            } => asked,
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_not_there_is_told_from_a_key_that_is_wrong() {
+        let nobody = Router::new()
+            .route("/internal/users/1", get(async || Json(None::<Person>)))
+            .route("/internal/teams/1/members", get(async || Json(Vec::<TeamMember>::new())));
+        let (person, members) = ask(nobody).await;
+        assert_eq!((person.unwrap(), members.unwrap()), (None, 0));
+        let (person, members) = ask(Router::new()).await;
+        for error in [person.unwrap_err(), members.unwrap_err()] {
+            assert_eq!(error.status(), 503);
+            assert!(format!("{error:?}").contains("service key"), "{error:?}");
+        }
     }
 }

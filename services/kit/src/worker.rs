@@ -173,7 +173,12 @@ impl<H: Handler> Worker<H> {
                     Ok(prepared) => break ready.push((record, Ok(prepared))),
                     Err(Trouble::Poison(reason)) => break ready.push((record, Err(reason))),
                     Err(Trouble::Retry(error)) => {
-                        tracing::debug!(%error, topic = record.topic, offset = record.offset, "tried again");
+                        let (topic, offset) = (&record.topic, record.offset);
+                        if pause < LONGEST_PAUSE {
+                            tracing::debug!(%error, topic, offset, "tried again");
+                        } else {
+                            tracing::warn!(%error, topic, offset, "a record waits for a long time");
+                        }
                         self.commit(std::mem::take(&mut ready), group).await?;
                         self.wait(pause).await?;
                         pause = (pause * 2).min(LONGEST_PAUSE);

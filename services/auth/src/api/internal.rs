@@ -4,7 +4,7 @@
 use axum::{Json, Router, extract::State as Shared, routing::get};
 use kit::{
     View,
-    http::{ApiError, Path},
+    http::Path,
     identity::{self, Identity, Membership, Person, TeamMember},
 };
 
@@ -45,25 +45,26 @@ fn memberships(view: &View, user_id: i64) -> Vec<Membership> {
     teams.collect()
 }
 
+/// `null` if there is no such person: 404 says that the key is wrong.
 async fn person(
     _: Service,
     Shared(state): Shared<State>,
     Path(user): Path<i64>,
-) -> Result<Json<Person>, ApiError> {
-    let user = state.view().get::<User>(&key(user)).ok_or_else(ApiError::not_found)?;
-    Ok(Json(Person { id: user.id, username: user.username, email: user.email }))
+) -> Json<Option<Person>> {
+    let user = state.view().get::<User>(&key(user));
+    Json(user.map(|user| Person { id: user.id, username: user.username, email: user.email }))
 }
 
+/// Nobody if there is no such team.
 async fn members(
     _: Service,
     Shared(state): Shared<State>,
     Path(team): Path<i64>,
-) -> Result<Json<Vec<TeamMember>>, ApiError> {
-    state.view().get::<Team>(&key(team)).ok_or_else(ApiError::not_found)?;
+) -> Json<Vec<TeamMember>> {
     let members = state.view().by_index::<Member>(Member::BY_TEAM, &key(team)).into_iter();
     let members =
         members.map(|member| TeamMember { user_id: member.user_id, role: role(member.role) });
-    Ok(Json(members.collect()))
+    Json(members.collect())
 }
 
 fn role(role: Role) -> identity::Role {
