@@ -8,8 +8,9 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    harness::{Appliance, records},
+    harness::{Appliance, eventually, records},
     mail::becomes,
+    world::{World, ok},
 };
 
 /// What `user.created` says of a person.
@@ -35,6 +36,26 @@ async fn a_record_that_is_too_large_is_a_dead_letter_without_its_content() {
     produce(&app, "user.created", b"", &created(99, "dora@example.com"));
     becomes(&app, &anna, "dora@example.com", "sent").await;
     assert_eq!(records(&app.brokers(), "user.created.dlq").len(), 1);
+}
+
+#[tokio::test]
+async fn tasks_go_with_a_team_that_auth_has_deleted_and_with_no_other() {
+    let app = Appliance::start().await;
+    let world = World::new(&app).await;
+    let (anna, task) = (&world.people[0], format!("/tasks/{}", world.tasks[0]));
+    let forged = json!({"teamId": world.team, "userId": 7}).to_string();
+    produce(&app, "team.deleted", b"", forged.as_bytes());
+    eventually("the record to be ignored", async || {
+        let lines = app.log_lines();
+        lines.iter().any(|line| line.contains("auth says otherwise")).then_some(())
+    })
+    .await;
+    ok(app.get(anna, &task).await);
+    assert_eq!(app.delete(anna, &format!("/teams/{}", world.team)).await.status, 204);
+    eventually("the events of the team's tasks", async || {
+        (records(&app.brokers(), "task.deleted").len() == world.tasks.len()).then_some(())
+    })
+    .await;
 }
 
 /// Produces a record with one header, whose name may be what no client library lets through.

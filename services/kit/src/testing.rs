@@ -158,6 +158,14 @@ impl FakePeople {
             .retain(|person| person.user.id != id);
     }
 
+    /// Takes a person out of a team.
+    pub fn leave(&self, team: i64, id: i64) {
+        let mut village = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for person in village.people.iter_mut().filter(|person| person.user.id == id) {
+            person.teams.retain(|membership| membership.id != team);
+        }
+    }
+
     /// As if auth could not be reached, or could again.
     pub fn set_unreachable(&self, unreachable: bool) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).unreachable = unreachable;

@@ -79,12 +79,15 @@ async fn create(
     let team_id = body.team_id.or(personal).ok_or_else(no_team)?;
     let draft = body.draft(team_id, me.user.id)?;
     let assignment = Assignment::ask(&api, team_id, draft.assignee_id).await?;
+    // Whoever told of a deletion before the team was there told a lie: it lives.
+    let lives = store::was_deleted(api.commit.view(), team_id)
+        && !api.people.members(team_id).await?.is_empty();
     let once = Once::new(key, &format!("{} POST /tasks", me.user.id), &body);
     let chance = Ulid::generate().random();
     let command = move |tx: &mut Tx<'_>| {
         once.run(tx, |tx| {
             let role = role(&me, team_id).ok_or_else(no_team)?;
-            if store::is_deleted_team(tx, team_id) {
+            if store::is_deleted_team(tx, team_id) && !lives {
                 return Err(no_team());
             }
             if !access::may(role, Act::Change) {

@@ -34,7 +34,7 @@ pub async fn start(context: ServiceContext) -> Result<Service, StartError> {
     let auth = Auth::new(&context.auth_url, context.service_key.clone())?;
     let people: Arc<dyn People> = Arc::new(auth);
     let mut tasks = JoinSet::new();
-    let teams = Arc::new(worker::Teams::new(commit.clone()));
+    let teams = Arc::new(worker::Teams::new(commit.clone(), Arc::clone(&people)));
     consumer::spawn(&mut tasks, &context, commit.clone(), worker::subscription(), teams)?;
     engine.serve(api::router(commit, people), tasks)
 }

@@ -122,6 +122,11 @@ pub(crate) fn is_deleted_team(tx: &Tx<'_>, team_id: i64) -> bool {
     tx.get::<DeletedTeam>(&row_key(team_id)).is_some()
 }
 
+/// The same, as far as was committed.
+pub(crate) fn was_deleted(view: &View, team_id: i64) -> bool {
+    view.get::<DeletedTeam>(&row_key(team_id)).is_some()
+}
+
 /// Adds a task and tells of it.
 pub(crate) fn create(tx: &mut Tx<'_>, draft: Draft, ulid: String) -> Task {
     let task = draft.into_task(tx.next_id("task"), ulid, tx.now());

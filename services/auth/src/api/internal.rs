@@ -4,7 +4,7 @@
 use axum::{Json, Router, extract::State as Shared, routing::get};
 use kit::{
     View,
-    http::Path,
+    http::{ApiError, Path},
     identity::{self, Identity, Membership, Person, TeamMember},
 };
 
@@ -55,16 +55,20 @@ async fn person(
     Json(user.map(|user| Person { id: user.id, username: user.username, email: user.email }))
 }
 
-/// Nobody if there is no such team.
+/// Nobody if there is no such team. Asked by way of the writer: who consumed `team.left` or `team.deleted` may be here
+/// before the view knows of it.
 async fn members(
     _: Service,
     Shared(state): Shared<State>,
     Path(team): Path<i64>,
-) -> Json<Vec<TeamMember>> {
-    let members = state.view().by_index::<Member>(Member::BY_TEAM, &key(team)).into_iter();
-    let members =
-        members.map(|member| TeamMember { user_id: member.user_id, role: role(member.role) });
-    Json(members.collect())
+) -> Result<Json<Vec<TeamMember>>, ApiError> {
+    let members = state.0.commit.run(move |tx| {
+        let members = tx.by_index::<Member>(Member::BY_TEAM, &key(team)).into_iter();
+        let member =
+            |member: Member| TeamMember { user_id: member.user_id, role: role(member.role) };
+        Ok::<_, ApiError>(members.map(member).collect())
+    });
+    Ok(Json(members.await?))
 }
 
 fn role(role: Role) -> identity::Role {

@@ -262,6 +262,9 @@ async fn without_a_broker_reads_are_answered_and_writes_are_503() {
     house.testing.set_status(Status::Disconnected);
     assert_eq!(house.get("/auth/me", Some(&anna.token)).await.status, 200);
     assert_eq!(house.get("/teams", Some(&anna.token)).await.status, 200);
+    // What records are held against is never older than the records.
+    let members = house.internal("/internal/teams/1/members", Some(SERVICE_KEY), None).await;
+    assert_eq!(members.status, 503);
     let writes = [
         house.login("anna", PASSWORD).await,
         house.post("/teams", Some(&anna.token), json!({"name": "x"})).await,
