@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
-use kit::identity::People;
+use kit::identity::{People, Role};
 use kit::testing::{FakePeople, Testing};
 use kit::worker::{Handler, Record, Trouble};
 use serde_json::Value;
@@ -35,10 +35,11 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Anna (1, the administrator), Ben (2) and Cleo (3).
+    /// Anna (1, the administrator), Ben (2) and Cleo (3); Anna and Ben are team 9.
     pub(crate) fn new() -> Self {
         let testing = Testing::new(store::tables());
         let people = FakePeople::default().with(1, "anna").with(2, "ben").with(3, "cleo");
+        let people = people.with_team(9, &[(1, Role::Owner), (2, Role::Member)]);
         let everyone: Arc<dyn People> = Arc::new(people.clone());
         let directory = tempfile::tempdir().unwrap();
         let outbox = directory.path().join("outbox");

@@ -2,7 +2,7 @@
 
 use crate::model::happening::TaskChange;
 
-/// The creator, and the assignee if there is one and it is not the creator.
+/// The creator, and the assignee if there is one and it is not the creator; if they are in the task's team.
 pub(crate) fn of_task(change: &TaskChange) -> Vec<i64> {
     let assignee = change.assignee_id.filter(|assignee| change.creator_id != Some(*assignee));
     change.creator_id.into_iter().chain(assignee).collect()

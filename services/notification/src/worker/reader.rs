@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kit::Tx;
+use kit::http::ApiError;
 use kit::identity::{People, Person};
 use kit::worker::{Handler, Record, Trouble};
 use serde::Deserialize;
@@ -39,7 +40,9 @@ pub(crate) struct Told {
     at: Option<Timestamp>,
     correlation_id: String,
     happening: Happening,
-    /// Of those who still exist.
+    /// Who is told of a task.
+    readers: Vec<i64>,
+    /// The readers and who did it, of those who still exist.
     people: BTreeMap<i64, Person>,
 }
 
@@ -50,12 +53,16 @@ impl Handler for Reader {
         let happening = happening::read(&record.topic, record.value.as_deref())
             .map_err(|unreadable| Trouble::Poison(unreadable.to_string()))?;
         let envelope = Envelope::of(record);
-        let people = self.enrich(&happening).await?;
+        let (readers, people) = match &happening {
+            Happening::Task(change) => self.enrich(change).await?,
+            Happening::User(_) | Happening::Reset(_) => Default::default(),
+        };
         Ok(Told {
             event_id: event_id(record, &envelope),
             at: envelope.at(),
             correlation_id: record.cause().correlation_id,
             happening,
+            readers,
             people,
         })
     }
@@ -87,21 +94,26 @@ impl Handler for Reader {
 }
 
 impl Reader {
-    /// Who is told and who did it, as auth knows them now.
-    async fn enrich(&self, happening: &Happening) -> Result<BTreeMap<i64, Person>, Trouble> {
-        let Happening::Task(change) = happening else {
-            return Ok(BTreeMap::new());
-        };
-        let mut people = BTreeMap::new();
-        for id in audience::of_task(change).into_iter().chain(change.actor_id) {
-            if people.contains_key(&id) {
-                continue;
-            }
-            let found = self.people.person(id).await;
-            let found = found.map_err(|error| Trouble::Retry(format!("{error:?}").into()))?;
-            people.extend(found.map(|person| (id, person)));
+    /// Who is told, and everyone who is named, as auth knows them now. Of a team's tasks nobody hears who is not in it
+    /// (any more); so of the tasks that go with a deleted team nobody does.
+    async fn enrich(
+        &self,
+        change: &TaskChange,
+    ) -> Result<(Vec<i64>, BTreeMap<i64, Person>), Trouble> {
+        let retry = |error: ApiError| Trouble::Retry(format!("{error:?}").into());
+        let mut readers = audience::of_task(change);
+        if let Some(team) = change.team_id {
+            let members = self.people.members(team).await.map_err(retry)?;
+            readers.retain(|reader| members.iter().any(|member| member.user_id == *reader));
         }
-        Ok(people)
+        let mut people = BTreeMap::new();
+        for id in readers.iter().copied().chain(change.actor_id) {
+            if !people.contains_key(&id) {
+                let found = self.people.person(id).await.map_err(retry)?;
+                people.extend(found.map(|person| (id, person)));
+            }
+        }
+        Ok((readers, people))
     }
 
     fn welcome(&self, tx: &mut Tx<'_>, told: &Told, user: &NewUser, at: Timestamp) {
@@ -117,7 +129,7 @@ impl Reader {
     fn tell_of_task(&self, tx: &mut Tx<'_>, told: &Told, change: &TaskChange, at: Timestamp) {
         let actor = change.actor_id.and_then(|actor| told.people.get(&actor));
         let actor = actor.map(|actor| actor.username.as_str());
-        for reader in audience::of_task(change) {
+        for reader in told.readers.iter().copied() {
             let Some(person) = told.people.get(&reader) else { continue };
             if store::was_told(tx, &told.event_id, reader) {
                 continue;

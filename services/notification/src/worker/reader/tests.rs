@@ -76,6 +76,23 @@ async fn who_is_gone_is_not_told_and_not_named() {
 }
 
 #[tokio::test]
+async fn who_is_not_in_the_team_any_more_is_named_and_not_told() {
+    let world = World::new();
+    world.people.leave(9, 2);
+    world.read(updated("e1")).await.unwrap();
+    let anna = (1, "anna@example.com".to_owned(), "ben changed “Buy milk”".to_owned());
+    assert_eq!(told(&world), std::slice::from_ref(&anna));
+    world.people.leave(9, 1);
+    world.read(updated("e2")).await.unwrap();
+    assert_eq!(told(&world), [anna]);
+    let mut in_no_team = updated("e3");
+    let value = String::from_utf8(in_no_team.value.unwrap()).unwrap();
+    in_no_team.value = Some(value.replace("\"teamId\":9", "\"teamId\":null").into_bytes());
+    world.read(in_no_team).await.unwrap();
+    assert_eq!(told(&world).len(), 3);
+}
+
+#[tokio::test]
 async fn while_auth_cannot_be_reached_the_record_waits() {
     let world = World::new();
     world.people.set_unreachable(true);
