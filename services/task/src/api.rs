@@ -20,7 +20,7 @@ use body::{CreateTask, PatchTask, TaskBody};
 use kit::{
     Commit, Tx,
     http::{
-        ApiError, ETag, IdempotencyKey, IfMatch, Json, Patch, Path,
+        ApiError, ETag, IdempotencyKey, IfMatch, Json, Path,
         idempotency::{Once, Reply},
     },
     identity::{Identity, People, Role},
@@ -78,7 +78,7 @@ async fn create(
     let personal = me.personal_team().map(|team| team.id);
     let team_id = body.team_id.or(personal).ok_or_else(no_team)?;
     let draft = body.draft(team_id, me.user.id)?;
-    let assignment = Assignment::ask(&api, team_id, draft.assignee_id).await?;
+    let assignment = Assignment::ask(&api, Some(team_id), draft.assignee_id).await?;
     // Whoever told of a deletion before the team was there told a lie: it lives.
     let lives = store::was_deleted(api.commit.view(), team_id)
         && !api.people.members(team_id).await?.is_empty();
@@ -142,10 +142,8 @@ async fn patch(
     let team = store::find(api.commit.view(), id)
         .map(|task| task.team_id)
         .filter(|team| role(&me, *team).is_some());
-    let assignment = match (team, &body.assignee_id) {
-        (Some(team), Patch::Value(person)) => Assignment::ask(&api, team, Some(*person)).await?,
-        (_, Patch::Absent | Patch::Null) | (None, Patch::Value(_)) => Assignment::Nobody,
-    };
+    let person = body.assignee_id.clone().into_change().flatten();
+    let assignment = Assignment::ask(&api, team, person).await?;
     let once = Once::new(key, &format!("{} PATCH /tasks/{id}", me.user.id), &body);
     let changing = Changing { me, id, if_match, once, edit, assignment };
     changing.run(&api).await

@@ -15,16 +15,18 @@ pub(super) enum Assignment {
         /// When auth was asked.
         departures: u64,
     },
+    /// Also whoever is to be assigned in a team that the caller is not in or that is not known yet.
     Stranger,
 }
 
 impl Assignment {
     pub(super) async fn ask(
         api: &Api,
-        team: i64,
+        team: Option<i64>,
         person: Option<i64>,
     ) -> Result<Assignment, ApiError> {
         let Some(person) = person else { return Ok(Assignment::Nobody) };
+        let Some(team) = team else { return Ok(Assignment::Stranger) };
         let departures = store::departures(api.commit.view(), team, person);
         let members = api.people.members(team).await?;
         if members.iter().any(|member| member.user_id == person) {

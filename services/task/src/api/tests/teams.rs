@@ -158,16 +158,29 @@ async fn who_leaves_a_team_is_no_longer_assigned_in_it() {
 async fn who_left_while_auth_was_asked_is_not_assigned() {
     let house = House::new();
     let api = Api { commit: house.testing.commit.clone(), people: Arc::new(house.people.clone()) };
-    let assignment = Assignment::ask(&api, TEAM, Some(BERT)).await.unwrap();
+    let assignment = Assignment::ask(&api, Some(TEAM), Some(BERT)).await.unwrap();
     let check = move |tx: &mut Tx<'_>| Ok::<_, Infallible>(assignment.check(tx).is_ok());
     assert_eq!(house.testing.commit.run(check).await, Ok(true));
     house.people.leave(TEAM, BERT);
     house.consume(TeamLeft { team_id: TEAM, user_id: BERT, removed_by: BERT }).await;
     assert_eq!(house.testing.commit.run(check).await, Ok(false));
     drop(house.people.clone().with_team(TEAM, &[(BERT, Role::Member)]));
-    let again = Assignment::ask(&api, TEAM, Some(BERT)).await.unwrap();
+    let again = Assignment::ask(&api, Some(TEAM), Some(BERT)).await.unwrap();
     let check = move |tx: &mut Tx<'_>| Ok::<_, Infallible>(again.check(tx).is_ok());
     assert_eq!(house.testing.commit.run(check).await, Ok(true));
+}
+
+#[tokio::test]
+async fn nobody_is_assigned_to_a_task_that_came_while_it_was_being_changed() {
+    let house = House::new();
+    let api = Api { commit: house.testing.commit.clone(), people: Arc::new(house.people.clone()) };
+    for (person, allowed) in [(Some(BERT), false), (None, true)] {
+        let assignment = Assignment::ask(&api, None, person).await.unwrap();
+        let check = move |tx: &mut Tx<'_>| Ok::<_, Infallible>(assignment.check(tx).is_ok());
+        assert_eq!(house.testing.commit.run(check).await, Ok(allowed));
+    }
+    let missing = house.patch(ANNA, 99, json!({"assigneeId": DORA})).await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
