@@ -36,8 +36,9 @@ pub enum CommitError<E> {
     /// Nothing happened: the broker cannot be reached, or another instance is active.
     #[error("the broker cannot be reached")]
     Unavailable,
-    /// The broker went away while it decided. The command's id is in the headers of its records, if it took effect.
-    #[error("the broker did not say whether it took effect")]
+    /// The broker went away while it decided, or the writer ended before it answered. The command's id is in the headers
+    /// of its records, if it took effect.
+    #[error("nobody said whether it took effect")]
     Unknown { command_id: String },
 }
 
@@ -124,11 +125,12 @@ impl Commit {
     {
         let cause = CAUSE.try_with(Clone::clone).unwrap_or_else(|_| crate::http::trace::fresh());
         let (submitted, answer) = Submitted::new(command, consumed, cause);
+        let command_id = submitted.id.clone();
         let serving = self.status.borrow().is_ready();
         let sent = if serving { self.queue.try_send(submitted).is_ok() } else { false };
         async move {
             if sent {
-                answer.await.unwrap_or(Err(CommitError::Unavailable))
+                answer.await.unwrap_or(Err(CommitError::Unknown { command_id }))
             } else {
                 Err(CommitError::Unavailable)
             }

@@ -8,12 +8,16 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Batch, Broken, Commit, CommitError, Log, NotOpen, Open, Patience, Submitted, Surroundings,
-    Writer,
+    Batch, Broken, Commit, CommitError, Consumed, Log, NotOpen, Open, Patience, Submitted,
+    Surroundings, Writer,
 };
 use crate::{Row, Status, Tables, View, clock::ManualClock, db::Db};
 
@@ -45,6 +49,8 @@ struct Script {
     opens: VecDeque<Result<(), NotOpen>>,
     /// The number of commands of each transaction that was tried.
     tried: Vec<usize>,
+    /// What each of them consumed.
+    consumed: Vec<usize>,
     view: Option<View>,
     last: Vec<(String, crate::tx::Changes)>,
 }
@@ -55,6 +61,7 @@ impl Log for Scripted {
     fn commit(&mut self, batch: &Batch) -> Result<Vec<(String, i64)>, Broken> {
         let mut script = self.0.lock().unwrap();
         script.tried.push(batch.planned.iter().filter(|(_, own)| !own.is_empty()).count());
+        script.consumed.push(batch.consumed.len());
         script.last = batch
             .planned
             .iter()
@@ -228,6 +235,27 @@ fn a_command_that_panics_harms_no_neighbour() {
     let (open, answers) = f.claims("a", &[1]);
     assert_eq!((open, answers), (Open::Yes, vec![Ok(1)]));
     assert_eq!(now(bad), Err(CommitError::Unavailable));
+}
+
+#[test]
+fn what_a_command_consumed_that_panics_is_read_again() {
+    let mut f = fixture();
+    let member: BaseConsumer = ClientConfig::new().set("group.id", "g").create().unwrap();
+    let group = Arc::new(member.group_metadata().unwrap());
+    let consumed = || Some(Consumed { group: Arc::clone(&group), next: Vec::new() });
+    let bad = f.commit.submit(|_| -> Result<(), ()> { panic!("on purpose") }, consumed());
+    let good = f.commit.submit(|_| Ok::<_, ()>(()), consumed());
+    f.claims("a", &[1]);
+    assert_eq!((now(bad), now(good)), (Err(CommitError::Unavailable), Ok(())));
+    assert_eq!(f.script.lock().unwrap().consumed, [1]);
+}
+
+#[test]
+fn who_gets_no_answer_does_not_hear_that_nothing_happened() {
+    let mut f = fixture();
+    let asked = claim(&f.commit, "a", 1);
+    drop(f.commands.try_recv().unwrap());
+    assert!(matches!(now(asked), Err(CommitError::Unknown { .. })));
 }
 
 #[test]

@@ -120,11 +120,14 @@ impl<L: Log> Writer<L> {
         let mut accepted = HashSet::new();
         for command in commands {
             let mut tx = Tx::new(view, &neighbours, clock.now(), command.cause.clone());
-            let own = if command.plan(&mut tx) { tx.own } else { Changes::default() };
-            if !own.is_empty() || command.consumed.is_some() {
+            let is_accepted = command.plan(&mut tx);
+            let own = if is_accepted { tx.own } else { Changes::default() };
+            // What a plan consumed that has failed is to be read again.
+            let consumed = command.consumed.clone().filter(|_| is_accepted);
+            if !own.is_empty() || consumed.is_some() {
                 accepted.insert(command.id.clone());
             }
-            batch.consumed.extend(command.consumed.clone());
+            batch.consumed.extend(consumed);
             neighbours.absorb(Changes { rows: own.rows.clone(), records: Vec::new() });
             batch.planned.push((command.id.clone(), own));
         }

@@ -167,14 +167,14 @@ impl<E: Into<ApiError>> From<CommitError<E>> for ApiError {
     fn from(error: CommitError<E>) -> Self {
         match error {
             CommitError::Refused(refusal) => refusal.into(),
-            CommitError::Unavailable => {
-                Self::unavailable("nothing was changed: the broker cannot be reached; try again in a moment")
-            }
+            CommitError::Unavailable => Self::unavailable(
+                "nothing was changed: the broker cannot be reached; try again in a moment",
+            ),
             CommitError::Unknown { command_id } => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "outcome_unknown",
                 format!(
-                    "the broker went away before it said whether this took effect (command {command_id}); \
+                    "nobody said whether this took effect (command {command_id}); \
                      repeat the request with the same Idempotency-Key to learn it"
                 ),
             )

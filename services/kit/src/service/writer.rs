@@ -62,6 +62,8 @@ impl Thread {
                 break;
             }
         }
+        self.commands.close();
+        self.refuse_waiting();
         self.writer.close();
         if !matches!(*self.status.borrow(), Status::Failed(_))
             && let Err(error) = self.view.0.seal(&self.seal)
