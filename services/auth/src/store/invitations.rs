@@ -77,6 +77,15 @@ pub(crate) fn delete(
     Ok(())
 }
 
+/// Takes back all that a person made for a team who does not run it any more: they may have the codes themselves.
+pub(super) fn withdraw(tx: &mut Tx<'_>, team_id: i64, created_by: i64) {
+    for invitation in tx.by_index::<Invitation>(Invitation::BY_TEAM, &key(team_id)) {
+        if invitation.created_by == created_by {
+            tx.delete::<Invitation>(&key(invitation.id));
+        }
+    }
+}
+
 /// Joins the caller to the team of the code.
 pub(crate) fn accept(
     tx: &mut Tx<'_>,

@@ -3,7 +3,7 @@
 use kit::Tx;
 
 use super::{
-    Caller, Refusal, roles,
+    Caller, Refusal, invitations, roles,
     rows::{Member, User, key},
     teams,
 };
@@ -63,6 +63,7 @@ pub(crate) fn change_role(
         && role != member.role
     {
         keep_an_owner(tx, team_id, user_id, Some(role))?;
+        invitations::withdraw(tx, team_id, user_id);
         member.role = role;
         tx.put(&member);
     }
@@ -107,6 +108,7 @@ fn keep_an_owner(
 
 pub(super) fn remove(tx: &mut Tx<'_>, member: &Member, actor: i64) {
     tx.delete::<Member>(&Member::key_of(member.team_id, member.user_id));
+    invitations::withdraw(tx, member.team_id, member.user_id);
     tx.emit(events::team::TeamLeft {
         team_id: member.team_id,
         user_id: member.user_id,

@@ -198,6 +198,38 @@ async fn addresses_are_shown_to_oneself_and_team_mates_only() {
 }
 
 #[tokio::test]
+async fn an_owner_who_is_demoted_or_removed_has_no_way_back_by_invitations_of_their_own() {
+    let house = House::open();
+    let (anna, berta) = (house.person("anna").await, house.person("berta").await);
+    let team = house.team(&anna, "House").await;
+    house.add(&anna, team, berta.id, "owner").await;
+    let invitations = format!("/teams/{team}/invitations");
+    let invite = async |token: &str| {
+        let made = house.post(&invitations, Some(token), json!({"role": "owner"})).await;
+        assert_eq!(made.status, 201);
+        made.text("code")
+    };
+    let open = async || {
+        let open = house.get(&invitations, Some(&anna.token)).await.body;
+        open["items"].as_array().unwrap().len()
+    };
+    let member = format!("/teams/{team}/members/{}", berta.id);
+    invite(&anna.token).await;
+    invite(&berta.token).await;
+    assert_eq!(open().await, 2);
+    for role in ["guest", "owner"] {
+        let changed = house.send("PATCH", &member, Some(&anna.token), json!({"role": role})).await;
+        assert_eq!(changed.status, 200);
+        assert_eq!(open().await, 1);
+    }
+    let code = invite(&berta.token).await;
+    assert_eq!(house.delete(&member, Some(&anna.token)).await.status, 204);
+    let back = format!("/invitations/{code}/accept");
+    assert_eq!(house.post(&back, Some(&berta.token), Value::Null).await.status, 404);
+    assert_eq!(open().await, 1);
+}
+
+#[tokio::test]
 async fn lists_come_in_pages() {
     let house = House::open();
     let anna = house.person("anna").await;
