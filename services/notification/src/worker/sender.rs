@@ -62,11 +62,7 @@ impl Sender {
                 self.wait_until_ready().await;
                 continue;
             }
-            if !recovered {
-                recovered = self.recover().await;
-            }
-            let next = if recovered { self.step(&mut breaker).await } else { Next::NoBroker };
-            let wait = match next {
+            let wait = match self.turn(&mut recovered, &mut breaker).await {
                 Next::Look => continue,
                 Next::NoBroker => BROKER_WAIT,
                 Next::Wait(wait) => wait.min(LOOK_AGAIN),
@@ -77,6 +73,19 @@ impl Sender {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// A step, after a recovery if one is due.
+    async fn turn(&self, recovered: &mut bool, breaker: &mut Breaker) -> Next {
+        if !*recovered {
+            *recovered = self.recover().await;
+        }
+        let next = if *recovered { self.step(breaker).await } else { Next::NoBroker };
+        if next == Next::NoBroker {
+            // The mail at hand may be stored as `sending`, and nothing else would look for it there.
+            *recovered = false;
+        }
+        next
     }
 
     async fn wait_until_ready(&mut self) {

@@ -207,3 +207,34 @@ async fn the_running_sender_is_woken_by_new_mails_and_ends_when_it_is_told_to() 
     };
     tokio::join!(sender.run(), feeding);
 }
+
+#[tokio::test]
+async fn a_mail_whose_beginning_was_not_confirmed_is_looked_for_again() {
+    let world = welcome().await;
+    let (sender, mut breaker) = (world.file_sender(), Breaker::default());
+    let commit = &world.testing.commit;
+    let (started, has_started) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::sync_channel(1);
+    let mut started = Some(started);
+    drop(commit.run(move |_| {
+        started.take().map(|started| started.send(())).unwrap().unwrap();
+        may_go_on.recv().map_err(drop)
+    }));
+    has_started.await.unwrap();
+    let sending = only(&world).begin(Route::File).unwrap();
+    let begun = commit.run(move |tx| {
+        tx.put(&sending);
+        Ok::<_, ()>(())
+    });
+    // More than wait at once: the sender's own command has no place, and is not done.
+    for _ in 0..2000 {
+        drop(commit.run(|_| Ok::<_, ()>(())));
+    }
+    let mut recovered = true;
+    assert_eq!(sender.turn(&mut recovered, &mut breaker).await, Next::NoBroker);
+    go_on.send(()).unwrap();
+    begun.await.unwrap();
+    assert_eq!(only(&world).status, Status::Sending);
+    while sender.turn(&mut recovered, &mut breaker).await != Next::Wait(LOOK_AGAIN) {}
+    assert_eq!(only(&world).status, Status::Sent);
+}
