@@ -60,6 +60,7 @@ struct Inner {
     service_key: Secret,
     hasher: Hasher,
     throttle: Mutex<Throttle>,
+    registrations: Mutex<Throttle>,
     errands: mpsc::Sender<Errand>,
 }
 
@@ -100,9 +101,16 @@ impl State {
         errands: mpsc::Sender<Errand>,
     ) -> Result<State, HashError> {
         let hasher = Hasher::new(config.hash_cost)?;
-        let throttle = Mutex::new(Throttle::new(Limits::default()));
-        let inner = Inner { commit, clock, config, service_key, hasher, throttle, errands };
-        Ok(State(Arc::new(inner)))
+        Ok(State(Arc::new(Inner {
+            commit,
+            clock,
+            config,
+            service_key,
+            hasher,
+            throttle: Mutex::new(Throttle::new(Limits::default())),
+            registrations: Mutex::new(Throttle::new(Limits::REGISTRATIONS)),
+            errands,
+        })))
     }
 
     fn view(&self) -> &View {
@@ -155,9 +163,10 @@ impl State {
     ) -> Result<bool, ApiError> {
         let pair = self.throttle(|throttle, _| throttle.pair(account, address));
         let admit = || self.throttle(|throttle, now| throttle.check(now, pair));
-        admit().map_err(error::slow_down)?;
+        let slow_down = |wait| error::slow_down("wrong passwords", wait);
+        admit().map_err(slow_down)?;
         let place = self.place().await?;
-        admit().map_err(error::slow_down)?;
+        admit().map_err(slow_down)?;
         let stored = user.map(|user| user.password_hash.0.clone());
         let (place, right) = place.verify(password, stored).await.map_err(error::from_hashing)?;
         self.throttle(|throttle, now| {
@@ -188,9 +197,27 @@ impl State {
     }
 
     fn throttle<T>(&self, act: impl FnOnce(&mut Throttle, Duration) -> T) -> T {
+        self.with(&self.0.throttle, act)
+    }
+
+    /// Counts a registration from that address; too many are an error that says when to come back.
+    fn admit_registration(&self, address: Option<IpAddr>) -> Result<(), ApiError> {
+        self.with(&self.0.registrations, |throttle, now| {
+            let network = throttle.pair("", address);
+            throttle.check(now, network).map_err(|wait| error::slow_down("registrations", wait))?;
+            throttle.failed(now, network);
+            Ok(())
+        })
+    }
+
+    fn with<T>(
+        &self,
+        throttle: &Mutex<Throttle>,
+        act: impl FnOnce(&mut Throttle, Duration) -> T,
+    ) -> T {
         let now = self.0.clock.now().as_duration();
         let now = Duration::try_from(now).unwrap_or_default();
-        act(&mut self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner), now)
+        act(&mut throttle.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 }
 

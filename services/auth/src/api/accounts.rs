@@ -41,11 +41,13 @@ pub(crate) struct Registering {
         (status = 403, description = "Registration is closed, or needs an invitation"),
         (status = 409, description = "The e-mail address or username is taken; `field` says which"),
         (status = 422, description = "A field is missing, unknown or invalid"),
+        (status = 429, description = "Too many registrations; `Retry-After` says when to come back"),
         (status = 503, description = "The broker cannot be reached"),
     )
 )]
 pub(crate) async fn register(
     Shared(state): Shared<State>,
+    client: Client,
     key: IdempotencyKey,
     Json(body): Json<Registering>,
 ) -> Result<Reply, ApiError> {
@@ -61,6 +63,9 @@ pub(crate) async fn register(
         let names = (body.username.as_str(), body.email.as_str());
         if repeated { Ok(()) } else { accounts::foresee(state.view(), mode, names, invited) }
     };
+    if !repeated {
+        state.admit_registration(client.address)?;
+    }
     has_a_chance()?;
     let place = state.place().await?;
     has_a_chance()?;

@@ -49,12 +49,12 @@ pub(super) fn wrong_password(field: &'static str) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "wrong_password", "this is not your password").field(field)
 }
 
-pub(super) fn slow_down(wait: Duration) -> ApiError {
+pub(super) fn slow_down(of_what: &str, wait: Duration) -> ApiError {
     let seconds = wait.as_millis().div_ceil(1000).max(1);
     ApiError::new(
         StatusCode::TOO_MANY_REQUESTS,
         "too_many_attempts",
-        format!("too many wrong passwords; try again in {seconds} s"),
+        format!("too many {of_what}; try again in {seconds} s"),
     )
     .retry_after(u64::try_from(seconds).unwrap_or(u64::MAX))
 }

@@ -1,4 +1,5 @@
-//! How many wrong passwords are too many.
+//! How many wrong passwords are too many, and how many registrations: those are counted as failures by a throttle of
+//! their own, in which a pair is a network alone.
 //!
 //! Only failures cost; each drains a bucket that fills again by itself, so nobody is locked out for
 //! longer than one refill. One bucket belongs to an account as seen from one network, so a stranger
@@ -38,6 +39,18 @@ impl Default for Limits {
             pairs: 10_000,
         }
     }
+}
+
+impl Limits {
+    /// Each costs a hash and a mail, and tells whether an address is taken. A network may be a whole office or what
+    /// stands before the HTTP port, and a team registers at once.
+    pub(crate) const REGISTRATIONS: Limits = Limits {
+        pair_burst: 200,
+        pair_refill: Duration::from_secs(10),
+        global_burst: 500,
+        global_refill: Duration::from_secs(2),
+        pairs: 10_000,
+    };
 }
 
 /// An account as seen from one network (IPv4 /24, IPv6 /64).

@@ -1,5 +1,7 @@
 //! Registration and one's own account.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Config, House, PASSWORD};
@@ -222,4 +224,24 @@ async fn a_closed_account_takes_its_own_teams_along_and_passes_the_office_on() {
     let again = json!({"username": "anna", "email": "anna@example.com", "password": PASSWORD});
     let again = house.post("/auth/register", None, again).await;
     assert_eq!((again.status, &again.body["id"]), (201, &json!(3)), "ids are not used again");
+}
+
+#[tokio::test]
+async fn registrations_without_end_have_to_wait() {
+    let house = House::open();
+    house.person("anna").await;
+    let register = async |name: &str| {
+        let email = format!("{name}@example.com");
+        let body = json!({"username": name, "email": email, "password": PASSWORD});
+        house.post("/auth/register", None, body).await
+    };
+    for _ in 1..200 {
+        assert_eq!(register("anna").await.status, 409);
+    }
+    let answer = register("berta").await;
+    assert_eq!((answer.status, answer.error().0), (429, "too_many_attempts"));
+    assert_eq!(answer.headers["retry-after"], "10");
+    house.pass(Duration::from_secs(10));
+    assert_eq!(register("berta").await.status, 201);
+    assert_eq!(register("carla").await.status, 429);
 }
