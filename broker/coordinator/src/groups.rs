@@ -52,7 +52,7 @@ impl Default for Config {
             max_session_timeout_ms: 1_800_000,
             max_group_size: 1_000,
             max_group_bytes: 4 << 20,
-            max_bytes_of_groups: 64 << 20,
+            max_bytes_of_groups: 80 << 20,
             max_offset_metadata_bytes: 4_096,
             offsets_retention_ms: 604_800_000,
         }

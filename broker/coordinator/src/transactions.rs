@@ -137,7 +137,8 @@ impl TransactionCoordinator {
     }
 
     /// Takes up what was replayed at load: ids of a block begun before are not used again, and a
-    /// transaction that was begun while the clock was ahead lasts no longer than others from now on.
+    /// transaction that was begun while the clock was ahead lasts no longer than others from now on. If
+    /// the clock is behind instead, one is aborted too early, and not left open for years.
     pub fn loaded(&mut self, now: Now) {
         self.next_producer_id = self.state.producer_id_block_end();
         for (id, metadata) in self.state.begun_after(now.timestamp) {
@@ -187,7 +188,9 @@ impl TransactionCoordinator {
     fn deadline(&self, metadata: &TransactionMetadata) -> TimestampMs {
         match metadata.status {
             TransactionStatus::Ongoing => {
-                TimestampMs(metadata.start_timestamp.0 + i64::from(metadata.timeout_ms))
+                // It was begun while the clock was ahead if a later record says an earlier time.
+                let begun = metadata.start_timestamp.min(metadata.last_update_timestamp);
+                TimestampMs(begun.0.saturating_add(i64::from(metadata.timeout_ms)))
             }
             TransactionStatus::PrepareCommit
             | TransactionStatus::PrepareAbort

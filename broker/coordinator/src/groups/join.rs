@@ -94,8 +94,8 @@ impl Group {
         let has_place =
             returning || self.members.len() + self.pending_joins.len() < step.config.max_group_size;
         // Who was there before the others came is not kept out by them.
-        let fits_with_others =
-            bytes <= step.own_bytes || bytes + step.other_bytes <= step.config.max_bytes_of_groups;
+        let most = step.config.max_bytes_of_groups / 4 * 3;
+        let fits_with_others = bytes <= step.own_bytes || bytes + step.other_bytes <= most;
         has_place && bytes <= step.config.max_group_bytes && fits_with_others
     }
 

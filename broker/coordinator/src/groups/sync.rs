@@ -8,6 +8,7 @@ use wire::ErrorCode;
 use super::{
     Config, CoordinatorResult, SyncGroupRequest, SyncGroupResponse, Ticket,
     live::{Group, Live, Phase, Step, TimerKey},
+    member::Member,
 };
 use crate::Now;
 
@@ -55,14 +56,13 @@ impl Group {
             Phase::Empty => Err(ErrorCode::UNKNOWN_MEMBER_ID),
             Phase::PreparingRebalance => Err(ErrorCode::REBALANCE_IN_PROGRESS),
             Phase::CompletingRebalance => {
-                let assigned = request.assignments.iter().map(|(_, bytes)| bytes.len());
-                let bytes = step.own_bytes + step.other_bytes + assigned.sum::<usize>();
-                if bytes > step.config.max_bytes_of_groups {
-                    return Err(ErrorCode::GROUP_MAX_SIZE_REACHED);
+                let is_leader = self.leader.as_deref() == Some(member_id);
+                if is_leader && !self.has_room_for(step, &request.assignments) {
+                    return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
                 }
                 self.synced(step, member_id);
                 self.wait_for_assignment(step, member_id, ticket);
-                if self.leader.as_deref() == Some(member_id) {
+                if is_leader {
                     self.assign(step, &request.assignments);
                 }
                 Ok(())
@@ -74,6 +74,13 @@ impl Group {
                 Ok(())
             }
         }
+    }
+
+    /// Joins leave a quarter of the memory of all groups to those that are in.
+    fn has_room_for(&self, step: &Step<'_>, assignments: &[(String, Bytes)]) -> bool {
+        let bytes = self.members.values().map(Member::size_in_bytes).sum::<usize>()
+            + assignments.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        bytes <= step.own_bytes || bytes + step.other_bytes <= step.config.max_bytes_of_groups
     }
 
     fn wait_for_assignment(&mut self, step: &mut Step<'_>, member_id: &str, ticket: Ticket) {

@@ -162,6 +162,8 @@ fn a_transaction_from_a_clock_that_was_ahead_lasts_no_longer_than_others() {
     bench.now_ms = 1_000;
     bench.restart();
     assert_eq!(bench.machine.next_deadline(), Some(TimestampMs(61_000)));
+    bench.add(begun, &[1]).unwrap();
+    assert_eq!(bench.machine.next_deadline(), Some(TimestampMs(61_000)));
     bench.advance(60_000);
     assert_eq!(bench.metadata().status, TransactionStatus::CompleteAbort);
 }

@@ -225,17 +225,23 @@ fn groups_share_a_bounded_memory_and_who_is_in_stays_in() {
         protocols: vec![("range".to_owned(), Bytes::from(vec![0; 4_000_000]))],
         ..old_join("a")
     };
-    let tickets: Vec<_> = (0..17).map(|group| bench.join(&with(group, ""))).collect();
-    assert_eq!(bench.joined(tickets[16]).error, ErrorCode::GROUP_MAX_SIZE_REACHED);
+    let tickets: Vec<_> = (0..16).map(|group| bench.join(&with(group, ""))).collect();
+    assert_eq!(bench.joined(tickets[15]).error, ErrorCode::GROUP_MAX_SIZE_REACHED);
     bench.advance(10);
     bench.advance(10);
-    let first = bench.joined(tickets[0]);
+    let first = bench.joined(tickets[0]).clone();
     assert_eq!(first.error, ErrorCode::NONE);
+    let synced = bench.sync(&SyncGroupRequest {
+        group_id: "group-0".to_owned(),
+        assignments: vec![(first.member_id.clone(), Bytes::from(vec![0; 1 << 20]))],
+        ..sync_of(&first.member_id, first.generation_id)
+    });
+    assert_eq!(bench.synced(synced).error, ErrorCode::NONE);
     let again = bench.join(&with(0, &first.member_id));
     assert_eq!(bench.joined(again).error, ErrorCode::NONE);
     // With the sessions of the others their room is free again.
     bench.advance(1_800_000);
-    let ticket = bench.join(&with(16, ""));
+    let ticket = bench.join(&with(15, ""));
     bench.advance(10);
     bench.advance(10);
     assert_eq!(bench.joined(ticket).error, ErrorCode::NONE);
