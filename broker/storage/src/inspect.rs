@@ -121,14 +121,21 @@ impl Inspection {
         Ok(found.into_iter().collect())
     }
 
-    /// Directories that the catalogue does not know.
+    /// Directories of which the catalogue knows nothing, not even that their topics are deleted.
     pub(crate) fn unknown_dirs(&self) -> Vec<PathBuf> {
         let names = self.disk().list(&self.paths.topics).unwrap_or_default();
+        let mut deleted = BTreeSet::new();
+        each_record(self.disk(), &self.paths.topics, &mut |record| {
+            if let Record::Deleted { id } = record {
+                deleted.insert(id);
+            }
+        });
         let unknown = |name: &String| {
-            !name
-                .parse()
-                .map(TopicId)
-                .is_ok_and(|id| id == METADATA.topic || self.catalogue.by_id.contains_key(&id))
+            !name.parse().map(TopicId).is_ok_and(|id| {
+                id == METADATA.topic
+                    || self.catalogue.by_id.contains_key(&id)
+                    || deleted.contains(&id)
+            })
         };
         names.into_iter().filter(unknown).map(|name| self.paths.topics.join(name)).collect()
     }

@@ -79,15 +79,16 @@ pub enum LimitError {
     Silent,
 }
 
-fn batch(bytes: u32) -> Bytes {
+fn batch(bytes: u32) -> io::Result<Bytes> {
     let mut builder = BatchBuilder::new();
-    let value = vec![b'x'; 1024];
+    let mut value = vec![0; 1024];
+    Host::real().random.fill(&mut value)?;
     let target = usize::try_from(bytes).unwrap_or(usize::MAX);
     loop {
         let value = Some(value.as_slice());
         builder.push(NewRecord { timestamp: TimestampMs(1), key: None, value, headers: &[] });
         if builder.size_in_bytes() + 1024 > target {
-            return builder.build();
+            return Ok(builder.build());
         }
     }
 }
@@ -222,7 +223,7 @@ fn send(storage: &Storage, partition: PartitionId, batch: Bytes, tell: &SyncSend
 /// Batches through the engine, acks=all, with so many in flight as 16 producers would have.
 pub fn engine(dir: &Path, load: &Load) -> Result<Speed, LimitError> {
     let (storage, topic) = engine_with_topic(dir, load.partitions.max(1))?;
-    let batch = batch(load.batch_bytes);
+    let batch = batch(load.batch_bytes)?;
     let in_flight = IN_FLIGHT.max((2 * CYCLE_BYTES) / batch.len());
     let (tell, told) = sync_channel(in_flight + 1);
     let clock = Host::real().clock;
@@ -260,7 +261,7 @@ pub fn one_in_flight(dir: &Path, count: usize) -> Result<(Duration, Duration), L
     let (storage, topic) = engine_with_topic(dir, 1)?;
     let to = PartitionId { topic, partition: PartitionIndex(0) };
     let (tell, told) = sync_channel(1);
-    let (batch, clock) = (batch(1024), Host::real().clock);
+    let (batch, clock) = (batch(1024)?, Host::real().clock);
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let began = clock.monotonic();

@@ -105,6 +105,11 @@ impl Published {
         woken.into_iter().map(|(_, done)| done).collect()
     }
 
+    /// Who waits for what will not come.
+    pub(crate) fn forget_waiting(&mut self) -> impl Drop + use<> {
+        std::mem::take(&mut self.waiting)
+    }
+
     /// The last of the rows in memory at or before `offset`.
     pub(crate) fn row_before(&self, offset: Offset) -> Option<Row> {
         let after = self.rows.partition_point(|row| row.offset <= offset);

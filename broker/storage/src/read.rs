@@ -115,8 +115,12 @@ impl<'a> Reading<'a> {
             }
             opened => opened?,
         };
-        let Some((start, first)) = file.find(position, |_, header| header.last_offset() >= from)?
-        else {
+        let found = file.find(position, |_, header| header.last_offset() >= from);
+        if found.is_err() && segment.file.is_retired() {
+            // Its space may be gone already.
+            return Err(ReadError::Io(io::ErrorKind::NotFound.into()));
+        }
+        let Some((start, first)) = found? else {
             return Ok(nothing);
         };
         let bounds = Bounds { partition, segment: segment.file.base, upper, behind, limit };

@@ -292,6 +292,12 @@ impl Recovery<'_> {
                 _ => tracing::warn!(path = %path.display(), "not in the catalogue; left as it is"),
             }
         }
+        if disk.free_bytes(&self.dir.paths.data).is_ok_and(|free| free < LEAST_FREE_AT_START) {
+            // This start needs their space.
+            for dir in leftovers.drain(..) {
+                at(&dir, disk.remove_dir_all(&dir))?;
+            }
+        }
         Ok(leftovers)
     }
 

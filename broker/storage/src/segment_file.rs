@@ -235,10 +235,16 @@ impl SegmentFile {
 
     /// The same with a file that is about to lose its name: the answer holds its space.
     pub(crate) fn retire_held(&self, disk: &dyn Disk) -> io::Result<Nameless> {
-        let written = self.for_syncing(disk);
-        let read = lock(&self.read).clone();
-        self.retire();
-        Ok([Some(written?), read].into_iter().flatten().collect())
+        let (mut written, mut read) = (lock(&self.written), lock(&self.read));
+        self.mark_retired();
+        let (written, read) = (written.take(), read.take());
+        let path = self.path();
+        let written = match written {
+            Some(file) => file,
+            None if disk.exists(&path) => disk.open(&path, Open::Write)?,
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok([Some(written), read].into_iter().flatten().collect())
     }
 
     /// The file, which exists, for as long as the caller holds it.
@@ -328,6 +334,21 @@ mod tests {
     use super::{OpenFiles, SegmentFile, lock};
     use crate::Host;
     use wire::Offset;
+
+    #[test]
+    fn a_closed_file_that_is_marked_is_held_for_writing_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Host::real().disk;
+        let file = SegmentFile::new(dir.path().to_owned(), Offset(0));
+        file.for_writing(disk.as_ref()).unwrap().write_at(&[1; 9], 0).unwrap();
+        assert!(file.rest() && !file.rest());
+        file.mark_retired();
+        let held = file.retire_held(disk.as_ref()).unwrap();
+        disk.remove_file(&file.path()).unwrap();
+        held[0].set_len(4).unwrap();
+        assert_eq!(held[0].len().unwrap(), 4);
+        assert!(file.retire_held(disk.as_ref()).is_err(), "nobody else has it");
+    }
 
     #[test]
     fn who_was_not_read_lately_is_closed_first() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    host::{Disk, DiskFile},
+    host::{Disk, DiskFile, Open},
     partition::{Partition, Segment},
     shared::Shared,
 };
@@ -89,30 +89,18 @@ impl Leftovers {
         self.lock().files.extend(files);
     }
 
-    /// Frees what it can; the next look tries the rest again.
+    /// Frees what it can; the next look tries the rest again. A stop leaves topics to the next start.
     pub(crate) fn free(&self, shared: &Shared) {
         let waiting = std::mem::take(&mut *self.lock());
-        let step = STEP_BYTES.max(waiting.bytes() / MOST_STEPS);
-        let Waiting { topics, files } = waiting;
-        for file in files {
-            self.shorten(shared, file, step);
+        let mut pace = Pace::new(shared, waiting.bytes());
+        for file in waiting.files {
+            self.shorten(&mut pace, file);
         }
-        let disk = shared.host.disk.as_ref();
-        let some_went = !topics.is_empty();
-        for topic in topics {
-            for partition in &topic.partitions {
-                let segments = partition.published().segments.clone();
-                for segment in segments {
-                    let held = self.retire(disk, std::slice::from_ref(&segment));
-                    // Whether it worked shows when the directory is to go.
-                    drop(disk.remove_file(&segment.file.path()));
-                    for file in held {
-                        self.shorten(shared, file, step);
-                    }
-                }
-            }
-            match disk.remove_dir_all(&topic.dir) {
+        let some_went = !waiting.topics.is_empty();
+        for topic in waiting.topics {
+            match self.remove(&mut pace, &topic) {
                 Ok(()) => {}
+                Err(_) if shared.cleaning.is_stopping() => return,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 // The keeper or the cleaner was just writing a file there.
                 Err(error) => {
@@ -122,23 +110,89 @@ impl Leftovers {
                 }
             }
         }
-        if some_went && let Err(error) = disk.sync_dir(&shared.paths.topics) {
+        if some_went && let Err(error) = shared.host.disk.sync_dir(&shared.paths.topics) {
             tracing::warn!(%error, "directories of deleted topics may come back");
         }
     }
 
+    /// First the files that this start knows, which somebody may be reading, then all others.
+    fn remove(&self, pace: &mut Pace<'_>, topic: &DeletedTopic) -> io::Result<()> {
+        let disk = pace.shared.host.disk.as_ref();
+        for partition in &topic.partitions {
+            let segments = partition.published().segments.clone();
+            for segment in segments {
+                let held = self.retire(disk, std::slice::from_ref(&segment));
+                // Whether it worked shows when the directory is to go.
+                drop(disk.remove_file(&segment.file.path()));
+                for file in held {
+                    self.shorten(pace, file);
+                }
+                pace.stopped()?;
+            }
+        }
+        for partition in disk.list(&topic.dir)? {
+            let dir = topic.dir.join(partition);
+            for name in disk.list(&dir).unwrap_or_default() {
+                let path = dir.join(name);
+                if path.extension().is_some_and(|extension| extension == "log") {
+                    let file = disk.open(&path, Open::Write)?;
+                    disk.remove_file(&path)?;
+                    self.shorten(pace, vec![file]);
+                    pace.stopped()?;
+                }
+            }
+        }
+        disk.remove_dir_all(&topic.dir)
+    }
+
     /// Gives a file's space back in steps, unless somebody still reads it.
-    fn shorten(&self, shared: &Shared, file: Nameless, step: u64) {
+    fn shorten(&self, pace: &mut Pace<'_>, file: Nameless) {
         if file.iter().any(|open| Arc::strong_count(open) > 1) {
             self.lock().files.push(file);
             return;
         }
         let Some(open) = file.first() else { return };
-        let Ok(length) = open.len() else { return };
-        let mut left = length.saturating_sub(step);
+        let Ok(mut left) = open.len() else { return };
         // What is not shortened is freed when it is closed.
-        while left > 0 && open.set_len(left).is_ok() && shared.cleaning.wait(STEP_PAUSE) {
-            left = left.saturating_sub(step);
+        while left > pace.step && open.set_len(left - pace.step).is_ok() {
+            left -= pace.step;
+            if !pace.freed(pace.step) {
+                return;
+            }
+        }
+        drop(file);
+        pace.freed(left);
+    }
+}
+
+/// Rests whenever a step's bytes are gone.
+#[derive(Debug)]
+struct Pace<'a> {
+    shared: &'a Shared,
+    step: u64,
+    since_rest: u64,
+}
+
+impl<'a> Pace<'a> {
+    fn new(shared: &'a Shared, bytes: u64) -> Self {
+        Self { shared, step: STEP_BYTES.max(bytes / MOST_STEPS), since_rest: 0 }
+    }
+
+    /// `false` when the engine stops.
+    fn freed(&mut self, bytes: u64) -> bool {
+        self.since_rest += bytes;
+        if self.since_rest < self.step {
+            return true;
+        }
+        self.since_rest = 0;
+        self.shared.cleaning.wait(STEP_PAUSE)
+    }
+
+    fn stopped(&self) -> io::Result<()> {
+        if self.shared.cleaning.is_stopping() {
+            Err(io::ErrorKind::Interrupted.into())
+        } else {
+            Ok(())
         }
     }
 }

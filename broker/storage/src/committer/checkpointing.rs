@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Answer, Committer};
 use crate::{
-    cleaner::DeletedTopic, journal::checkpoint::Checkpoint, keeper::CheckpointPlan, queue::Request,
+    cleaner::DeletedTopic, journal::checkpoint::Checkpoint, keeper::CheckpointPlan,
+    partition::Partition, queue::Request,
 };
 
 /// After so long without a cycle, an empty one says that the last was synced.
@@ -69,7 +70,7 @@ impl Committer {
             .filter_map(|id| Some((id, Arc::clone(&self.entries.get(&id)?.partition))))
             .collect();
         let deleted = std::mem::take(&mut self.draft.deleted);
-        let mut removed = Vec::new();
+        let mut removed: Vec<Vec<Arc<Partition>>> = Vec::new();
         self.shared.change_partitions(|partitions| {
             partitions.extend(created);
             for (_, ids) in &deleted {
@@ -87,6 +88,10 @@ impl Committer {
             self.uncovered.files.retain(|(partition, _), _| partition.topic != topic);
             self.uncovered.rolled.retain(|rolled| !rolled.file.dir.starts_with(&dir));
             self.uncovered.dirs.retain(|path| !path.starts_with(&dir));
+            for partition in &partitions {
+                let waiting = partition.published().forget_waiting();
+                drop(waiting);
+            }
             self.shared.leftovers.add_topic(DeletedTopic { dir, partitions });
         }
     }

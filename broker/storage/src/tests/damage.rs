@@ -12,8 +12,8 @@ use wire::{LeaderEpoch, Offset, batch::BatchView};
 use super::{
     faults::{Faults, Operation},
     support::{
-        LONG, answer, append, batch, close, compacted, config, create, directory, open,
-        open_resting, partition, read_all,
+        LONG, answer, append, batch, close, compacted, config, create, directory, open, partition,
+        read_all,
     },
 };
 use crate::{
@@ -276,7 +276,7 @@ fn a_repair_of_a_compacted_log_keeps_its_offsets_and_gaps() {
     let dir = directory();
     let (storage, p) = compacted(dir.path());
     close(storage, dir.path());
-    let storage = open_resting(dir.path());
+    let storage = open(dir.path());
     let end = storage.offsets(p).unwrap().high_watermark;
     let before = read_all(&storage, p, Isolation::ReadUncommitted);
     close(storage, dir.path());
@@ -285,7 +285,7 @@ fn a_repair_of_a_compacted_log_keeps_its_offsets_and_gaps() {
     let report = do_repair(dir.path());
     assert_eq!(report.partitions, []);
     assert_eq!(damages(dir.path()), []);
-    let storage = open_resting(dir.path());
+    let storage = open(dir.path());
     assert_eq!(read_all(&storage, p, Isolation::ReadUncommitted), before);
     assert_eq!(append(&storage, p, batch(1, b"on", 1)).unwrap().base_offset, end);
     close(storage, dir.path());
@@ -308,7 +308,7 @@ fn a_repair_of_a_compacted_log_keeps_its_offsets_and_gaps() {
     let [lost] = &report.partitions[..] else { panic!("{report:?}") };
     assert_eq!(lost.lost.as_ref().unwrap().end, end.plus(1));
     assert_eq!(damages(dir.path()), []);
-    let storage = open_resting(dir.path());
+    let storage = open(dir.path());
     let kept = read_all(&storage, p, Isolation::ReadUncommitted);
     let whole = before.iter().take_while(|(offset, _)| offset < base).count();
     assert_eq!(kept[..], before[..whole]);

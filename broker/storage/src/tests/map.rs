@@ -6,7 +6,7 @@ use wire::{Offset, ProducerId, TimestampMs, batch::Marker};
 
 use super::support::{
     LONG, answer, append, batch, close, compacted, create, directory, end, keyed, open,
-    open_cleaning, open_resting, partition, produced, read_all, transactional, until,
+    open_cleaning, partition, produced, read_all, transactional, until,
 };
 use crate::{
     Isolation, PartitionId, Storage, codec::position, db::Map, log_state::Row, producer::Aborted,
@@ -228,7 +228,7 @@ fn is_rebuilt(storage: Storage, dir: &Path, older: Option<&Path>, ids: &[Partiti
         if let Some(old) = old {
             copy(old, &dir.join("map"));
         }
-        let storage = open_resting(dir);
+        let storage = open(dir);
         assert_eq!(storage.map_rows(), live, "with {old:?}");
         assert_eq!(read(&storage), records, "with {old:?}");
         close(storage, dir);

@@ -15,7 +15,7 @@ use super::support::{
     append, batch, close, config, create, directory, end, open, partition, read_all, transactional,
 };
 use crate::{
-    Config, Host, Isolation, PartitionId, ReadError, ReadLimit, Storage,
+    Host, Isolation, PartitionId, ReadError, ReadLimit, Storage,
     host::Open,
     keeper::{Swap, swap::swap_files},
     partition::{Partition, Segment},
@@ -179,8 +179,7 @@ fn with_an_aborted_transaction(
     append(&storage, p, batch(1, b"behind it", 5)).unwrap();
     close(storage, dir.path());
     let faults = Faults::none();
-    let resting = Config { clean_every: Duration::from_hours(1), ..config(dir.path()) };
-    let (storage, _) = Storage::open(resting, faults.host()).unwrap();
+    let (storage, _) = Storage::open(config(dir.path()), faults.host()).unwrap();
     let log = storage.shared().partition(p).unwrap();
     let aborted = storage.shared().map.aborted(p, Offset(0), Offset(9)).unwrap()[0];
     test(&storage, &faults, p, log, aborted);

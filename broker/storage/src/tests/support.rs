@@ -38,8 +38,10 @@ pub(super) fn directory() -> TestDir {
     TestDir { _free: OnceFree(dir.path().to_path_buf()), dir }
 }
 
+/// With a cleaner that does not look at all: most records of the tests are older than a week.
 pub(super) fn config(dir: &Path) -> Config {
-    Config { journal_segment_bytes: 8 << 20, ..Config::new(dir.to_path_buf()) }
+    let clean_every = Duration::from_hours(1);
+    Config { journal_segment_bytes: 8 << 20, clean_every, ..Config::new(dir.to_path_buf()) }
 }
 
 pub(super) fn open(dir: &Path) -> Storage {
@@ -55,16 +57,8 @@ pub(super) fn open(dir: &Path) -> Storage {
 
 /// The same with a cleaner that looks all the time.
 pub(super) fn open_cleaning(dir: &Path) -> Storage {
-    open_with(dir, Duration::from_millis(5))
-}
-
-/// The same with a cleaner that does not look at all.
-pub(super) fn open_resting(dir: &Path) -> Storage {
-    open_with(dir, Duration::from_hours(1))
-}
-
-fn open_with(dir: &Path, clean_every: Duration) -> Storage {
-    Storage::open(Config { clean_every, ..config(dir) }, Host::real()).unwrap().0
+    let often = Config { clean_every: Duration::from_millis(5), ..config(dir) };
+    Storage::open(often, Host::real()).unwrap().0
 }
 
 /// Stops it, and waits until nobody writes to its directory any more.
