@@ -14,8 +14,9 @@ use crate::random::Random;
 use crate::rounds::{Power, usual_moment};
 use crate::subject::Subject;
 use crate::tally::Tally;
-use crate::time::{Stopwatch, eventually, pause};
+use crate::time::{DEADLINE, Stopwatch, eventually, pause, within};
 use crate::topics::{ALL, PROBED, TOPICS};
+use crate::verdict::Failure;
 use crate::watch::{Moment, wait_for};
 
 /// After so long without the sign that it waits for, the cut comes anyway.
@@ -71,7 +72,7 @@ impl Cut {
         self.burn(Fuse::new(sign, after), |disk| !disk.has_power)
     }
 
-    /// Without power in any case; `false` if what the fuse waits for did not come.
+    /// `false` if what the fuse waits for did not come.
     fn burn(&mut self, fuse: Fuse, is_over: impl Fn(&Disk) -> bool) -> bool {
         self.mounted.disk().arm(Some(fuse));
         let waiting = Stopwatch::start();
@@ -81,43 +82,58 @@ impl Cut {
             }
             pause(Duration::from_micros(100));
         }
-        self.mounted.disk().has_power = false;
         false
     }
 
+    /// Without power from now on, if it has not gone yet. A process that ended while there was power, on a disk that did
+    /// not fail, had no reason to.
+    fn cut_power(&self, subject: &mut Subject) -> Result<(), Failure> {
+        let had_ended = subject.has_ended();
+        let mut disk = self.mounted.disk();
+        if had_ended && disk.has_power && !disk.has_failed {
+            let status = subject.end();
+            return Err(Failure::EndedByItself(subject.obituary(status)));
+        }
+        disk.has_power = false;
+        Ok(())
+    }
+
     /// One operation fails, and the process has to end for that reason. What else was not synced is lost or not.
-    fn fail(&mut self, sign: Sign, subject: &mut Subject) -> Result<bool, String> {
+    fn fail(&mut self, sign: Sign, subject: &mut Subject) -> Result<bool, Failure> {
         if !self.burn(Fuse::failure(sign), |disk| disk.has_failed) {
             return Ok(false);
         }
-        eventually("the process to end after a failure of its disk", || {
-            subject.has_ended().then_some(())
-        });
+        let has_ended = within(DEADLINE, || subject.has_ended().then_some(())).is_some();
         let last = subject.last_words().unwrap_or_default();
-        if !last.contains("os error 5") {
-            return Err(format!(
-                "the disk failed ({sign:?}), and the process ended saying: {last}"
-            ));
+        if !has_ended || !last.contains("os error 5") {
+            let what = if has_ended { "ended" } else { "did not end" };
+            let what = format!("it failed ({sign:?}), and the process {what}, saying: {last}");
+            return Err(Failure::Disk(what));
         }
         Ok(true)
     }
 
     /// The disk is full at once: produce is refused, and reading goes on. In half of the cases there is space again before
     /// the power goes, else after the next start.
-    fn fill(&mut self, subject: &mut Subject, tally: &mut Tally) -> Result<(), String> {
+    fn fill(&mut self, subject: &mut Subject, tally: &mut Tally) -> Result<(), Failure> {
         self.mounted.disk().room = Some(self.random.below(MOST_ROOM));
         let brokers = subject.brokers();
         let mut answers = |wanted: Result<(), RDKafkaErrorCode>| {
-            eventually("an answer to a record on a disk that is full", || {
+            let answered = within(DEADLINE, || {
                 let answered = answer_to_one_record(&brokers, PROBED) == Some(wanted);
                 (answered || subject.has_ended()).then_some(())
             });
             let words = subject.last_words().unwrap_or_default();
-            if subject.has_ended() { Err(format!("ended on a full disk: {words}")) } else { Ok(()) }
+            if subject.has_ended() {
+                Err(Failure::Disk(format!("it was full, and the process ended: {words}")))
+            } else {
+                answered
+                    .ok_or_else(|| Failure::Disk(format!("it was full: no {wanted:?}: {words}")))
+            }
         };
         answers(Err(RDKafkaErrorCode::KafkaStorageError))?;
         if !can_be_read(&brokers, TOPICS[ALL].name) {
-            return Err("nothing can be read on a full disk".to_owned());
+            return Err(Failure::Disk("it was full, and nothing can be read".to_owned()));
         }
         if self.random.one_in(2) {
             self.mounted.disk().room = None;
@@ -162,6 +178,15 @@ impl Power for Cut {
         REQUIRED
     }
 
+    /// A disk without power or space is one.
+    fn excuses_errors(&self) -> bool {
+        true
+    }
+
+    fn calm(&mut self) {
+        self.mounted.disk().room = None;
+    }
+
     fn shut_down(&mut self) {
         let mounted = &mut self.mounted;
         eventually("the disk to be unmounted", || mounted.unmount().ok());
@@ -185,8 +210,8 @@ impl Power for Cut {
         moment: Moment,
         recorder: &Recorder,
         tally: &mut Tally,
-    ) -> Result<(), String> {
-        self.mounted.disk().room = None;
+    ) -> Result<(), Failure> {
+        self.calm();
         let came = match moment {
             Moment::Acks(_) | Moment::Committing(_) => {
                 let came = wait_for(moment, subject.data_dir(), recorder);
@@ -205,14 +230,9 @@ impl Power for Cut {
             Moment::Filling(_) => {
                 let came = wait_for(moment, subject.data_dir(), recorder);
                 self.fill(subject, tally)?;
-                self.mounted.disk().has_power = false;
                 came
             }
-            Moment::Resurfacing(_) => {
-                let came = wait_for(moment, subject.data_dir(), recorder);
-                self.mounted.disk().has_power = false;
-                came
-            }
+            Moment::Resurfacing(_) => wait_for(moment, subject.data_dir(), recorder),
             Moment::Turning => self.blow(Sign::Turn, 1),
             Moment::Starting(_) => self.blow(Sign::Anything, OPERATIONS_OF_A_START),
             Moment::Checkpointing => self.blow(Sign::Checkpoint, 8),
@@ -221,7 +241,8 @@ impl Power for Cut {
             Moment::Compacting => self.blow(Sign::Compact, 8),
             Moment::Swapping => self.blow(Sign::Swap, 8),
         };
-        subject.kill();
+        self.cut_power(subject)?;
+        subject.end();
         let mut acks = recorder.acks();
         eventually("the last answers", || {
             pause(QUIET);

@@ -18,6 +18,7 @@ mod subject;
 mod tally;
 mod time;
 mod topics;
+mod verdict;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cuts::Cut;
 use crate::load::External;
-use crate::rounds::{Focus, Kill, Plan, Verdict};
+use crate::rounds::{Focus, Kill, Plan};
+use crate::verdict::{Failure, Verdict};
 
 /// Violations shown; a broken broker has thousands.
 const SHOWN: usize = 20;
@@ -139,7 +141,7 @@ fn plan(options: &Options) -> Plan {
 fn finish(plan: &Plan, verdict: &Verdict) -> u8 {
     verdict.tally.print();
     let violations = verdict.violations.iter().map(ToString::to_string);
-    for wrong in verdict.failures.iter().cloned().chain(violations).take(SHOWN) {
+    for wrong in verdict.failures.iter().map(Failure::to_string).chain(violations).take(SHOWN) {
         eprintln!("{}{wrong}", mutants::EVIDENCE);
     }
     eprintln!("{} violations, {} failures", verdict.violations.len(), verdict.failures.len());

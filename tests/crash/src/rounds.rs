@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use crate::history::{Cleanup, Fault, History, Isolation, Outcome, Violation, check};
+use crate::history::{Cleanup, Fault, History, Isolation, Outcome, check};
 use crate::load::{self, External, Recorder};
 use crate::random::Random;
 use crate::subject::{Setup, Subject};
@@ -14,6 +14,7 @@ use crate::time::{Stopwatch, eventually};
 use crate::topics::{
     ALL, DELETED, IDEMPOTENT, PRODUCERS, TOPICS, TRANSACTIONAL, create_topics, topics,
 };
+use crate::verdict::{Failure, Verdict};
 use crate::watch::{Moment, wait_for};
 
 /// How many records each producer may send per life.
@@ -76,21 +77,6 @@ impl Focus {
     }
 }
 
-/// What came of it.
-#[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    pub(crate) violations: Vec<Violation>,
-    /// The broker did something that clients do not see, such as not starting again.
-    pub(crate) failures: Vec<String>,
-    pub(crate) tally: Tally,
-}
-
-impl Verdict {
-    pub(crate) fn is_guilty(&self) -> bool {
-        !self.violations.is_empty() || !self.failures.is_empty()
-    }
-}
-
 /// The power of the machine: what a fault does besides ending the process.
 pub(crate) trait Power {
     fn fault(&self) -> Fault;
@@ -106,6 +92,12 @@ pub(crate) trait Power {
     fn moment(&self, round: u64, random: &mut Random) -> Moment {
         usual_moment(round, random)
     }
+    /// Whether what clients and the broker complain of can be the fault's doing; a kill is nothing that it lives to see.
+    fn excuses_errors(&self) -> bool {
+        false
+    }
+    /// From now on nothing is in the broker's way.
+    fn calm(&mut self) {}
     /// Nothing of it stays behind.
     fn shut_down(&mut self) {}
     /// Ends the process, and with it whatever the fault takes along; fails if the broker did what it must not.
@@ -115,7 +107,7 @@ pub(crate) trait Power {
         moment: Moment,
         recorder: &Recorder,
         tally: &mut Tally,
-    ) -> Result<(), String>;
+    ) -> Result<(), Failure>;
 }
 
 /// What belongs to every run, in turn.
@@ -147,9 +139,9 @@ impl Power for Kill {
         moment: Moment,
         recorder: &Recorder,
         tally: &mut Tally,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let happened = wait_for(moment, subject.data_dir(), recorder);
-        subject.kill();
+        subject.kill()?;
         tally.count(if happened {
             moment.name()
         } else {
@@ -197,17 +189,17 @@ pub(crate) fn run(plan: &Plan, power: &mut dyn Power) -> Verdict {
         // A panic, too, has to end the run, not to wait for the clients.
         let through = catch_unwind(AssertUnwindSafe(|| run.go_through(power, producers, &brokers)));
         if through.is_err() {
-            run.verdict.failures.push("the harness gave up".to_owned());
+            run.verdict.failures.push(Failure::Stuck("the harness gave up".to_owned()));
         }
         if !run.verdict.failures.is_empty() {
             // Clients wait for ever for a broker that does not come back.
-            run.subject.kill();
+            run.subject.end();
             power.shut_down();
             std::process::exit(crate::finish(plan, &run.verdict).into());
         }
         recorder.stop_readers();
     });
-    run.judge()
+    run.judge(power)
 }
 
 /// Every client in a thread of its own; the handles are those of the producers.
@@ -264,7 +256,7 @@ impl Run<'_> {
         self.recorder.stop_producers();
         for producer in producers {
             if producer.join().is_err() {
-                self.verdict.failures.push("a producer gave up".to_owned());
+                self.verdict.failures.push(Failure::Stuck("a producer gave up".to_owned()));
                 return;
             }
         }
@@ -313,7 +305,10 @@ impl Run<'_> {
                 self.verdict.failures.push(wrong);
                 return;
             }
-            self.look_at_log();
+            self.look_at_log(power);
+            if !self.verdict.failures.is_empty() {
+                return;
+            }
             self.subject.launch();
             if round % SHOWN_EVERY == 0 {
                 eprintln!(
@@ -327,6 +322,7 @@ impl Run<'_> {
             }
         }
         self.recorder.next_life(RECORDS_PER_LIFE);
+        power.calm();
         self.wait_ready();
     }
 
@@ -362,20 +358,25 @@ impl Run<'_> {
     fn wait_ready(&mut self) -> bool {
         let ready = self.subject.wait_ready_or_ended();
         if !ready {
-            let why = self.subject.last_words().unwrap_or_default();
-            self.verdict.failures.push(format!("does not start: {why}\n{}", self.subject.tail()));
+            let status = self.subject.end();
+            let why = self.subject.obituary(status);
+            self.verdict.failures.push(Failure::DoesNotStart(why));
         }
         ready
     }
 
-    /// What the broker said about its start.
-    fn look_at_log(&mut self) {
+    /// What the broker said in the life that is over.
+    fn look_at_log(&mut self, power: &dyn Power) {
         for line in self.subject.new_lines() {
             if line.contains("storage recovered") {
                 self.verdict.tally.count("recoveries from the journal");
             }
             if line.contains("\"torn_tail\":true") {
                 self.verdict.tally.count("torn tails cut by a recovery");
+            }
+            let is_error = line.contains("\"level\":\"ERROR\"") && !power.excuses_errors();
+            if is_error || line.contains("panicked") {
+                self.verdict.failures.push(Failure::Logged(line));
             }
         }
     }
@@ -387,12 +388,14 @@ impl Run<'_> {
         }
     }
 
-    fn judge(mut self) -> Verdict {
+    fn judge(mut self, power: &dyn Power) -> Verdict {
         if self.verdict.failures.is_empty() {
             let status = self.subject.stop();
             if !status.success() {
-                self.verdict.failures.push(format!("stopped with {status}"));
+                let how = format!("stopped with {status}");
+                self.verdict.failures.push(Failure::EndedByItself(how));
             }
+            self.look_at_log(power);
             let history = self.recorder.history();
             let tally = &mut self.verdict.tally;
             let of = |outcome| {

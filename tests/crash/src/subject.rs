@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::time::{DEADLINE, Stopwatch, eventually, pause};
+use crate::verdict::Failure;
 
 /// What a start is about.
 #[derive(Clone, Debug)]
@@ -73,17 +75,16 @@ impl Subject {
         );
     }
 
-    /// Whether it took connections before it ended by itself.
+    /// Whether it took connections in time, and before it ended by itself.
     pub(crate) fn wait_ready_or_ended(&mut self) -> bool {
         let waiting = Stopwatch::start();
         loop {
             if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                 return true;
             }
-            if self.has_ended() {
+            if self.has_ended() || waiting.elapsed() > DEADLINE {
                 return false;
             }
-            assert!(waiting.elapsed() < DEADLINE, "not ready\n{}", self.tail());
             pause(Duration::from_millis(1));
         }
     }
@@ -93,12 +94,28 @@ impl Subject {
         self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
-    /// SIGKILL: nothing of the process gets a last word.
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+    /// SIGKILL: nothing of the process gets a last word. Fails if something else ended it.
+    pub(crate) fn kill(&mut self) -> Result<(), Failure> {
+        let had_ended = self.has_ended();
+        let status = self.end();
+        if had_ended || status.and_then(|status| status.signal()) != Some(Signal::KILL.as_raw()) {
+            return Err(Failure::EndedByItself(self.obituary(status)));
         }
+        Ok(())
+    }
+
+    /// The process is no more; how it ended, if there was one.
+    pub(crate) fn end(&mut self) -> Option<ExitStatus> {
+        let mut child = self.child.take()?;
+        child.kill().unwrap();
+        Some(child.wait().unwrap())
+    }
+
+    /// How it ended and what it said.
+    pub(crate) fn obituary(&self, status: Option<ExitStatus>) -> String {
+        let how = status.map_or_else(|| "no process".to_owned(), |status| status.to_string());
+        let words = self.last_words().unwrap_or_default();
+        format!("{how}: {words}\n{}", self.tail())
     }
 
     /// SIGTERM, and how it ended.
@@ -141,7 +158,7 @@ impl Subject {
 
 impl Drop for Subject {
     fn drop(&mut self) {
-        self.kill();
+        self.end();
     }
 }
 

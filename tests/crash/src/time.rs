@@ -22,15 +22,20 @@ impl Stopwatch {
 }
 
 /// Asks until the answer is `Some`; panics after [`DEADLINE`].
-pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    within(DEADLINE, ask).unwrap_or_else(|| panic!("waited in vain for {what}"))
+}
+
+/// Asks until the answer is `Some`, but no longer than that.
+pub(crate) fn within<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let waiting = Stopwatch::start();
-    loop {
+    while waiting.elapsed() < patience {
         if let Some(found) = ask() {
-            return found;
+            return Some(found);
         }
-        assert!(waiting.elapsed() < DEADLINE, "waited in vain for {what}");
         pause(Duration::from_millis(1));
     }
+    None
 }
 
 /// Between two looks at a condition that has a deadline, and before a fault at a moment of chance.
