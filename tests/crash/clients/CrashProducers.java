@@ -1,10 +1,12 @@
-// Two producers of Apache Kafka's own Java client, one idempotent and one transactional, that go on through every fault.
+// Three producers of Apache Kafka's own Java client that go on through every fault: one idempotent, one transactional, and
+// one with acks=1.
 //
-// java -cp "$KAFKA_LIBS/*" CrashProducers.java BROKERS NUMBER TOPIC PARTITIONS NUMBER TOPIC PARTITIONS
+// java -cp "$KAFKA_LIBS/*" CrashProducers.java BROKERS, and NUMBER TOPIC PARTITIONS for each
 //
 // Standard input: how many records each may have sent by now, one number a line; its end is the end.
 // Standard output, one line each: "S id partition key transaction" before a send (transaction "-" for none),
-// "A id offset" for an acknowledgement, "T transaction U|C|A" for a transaction unknown, committed, aborted.
+// "A id offset" for an acknowledgement, "T transaction U|C|A" for a transaction unknown, committed, aborted, "E id error"
+// for something that failed, and "F id error" for an error after which the producer is replaced.
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -26,17 +28,24 @@ public class CrashProducers {
     static volatile boolean stopping = false;
 
     public static void main(String[] arguments) throws Exception {
-        Thread idempotent = new Thread(() -> new Load(arguments, 1, false).run());
-        Thread transactional = new Thread(() -> new Load(arguments, 4, true).run());
-        idempotent.start();
-        transactional.start();
+        Load[] loads = {
+            new Load(arguments, 1, "all", false),
+            new Load(arguments, 4, "all", true),
+            new Load(arguments, 7, "1", false),
+        };
+        Thread[] threads = new Thread[loads.length];
+        for (int i = 0; i < loads.length; i++) {
+            threads[i] = new Thread(loads[i]::run);
+            threads[i].start();
+        }
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
         for (String line = input.readLine(); line != null; line = input.readLine()) {
             budget = Long.parseLong(line.trim());
         }
         stopping = true;
-        idempotent.join();
-        transactional.join();
+        for (Thread thread : threads) {
+            thread.join();
+        }
         OUT.flush();
     }
 
@@ -60,17 +69,21 @@ public class CrashProducers {
         final long number;
         final String topic;
         final int partitions;
+        final String acks;
         final boolean transactional;
         final Random random;
         KafkaProducer<byte[], byte[]> producer;
+        /** Answers after this are the client's own. */
+        volatile boolean closing = false;
         long sent = 0;
         long transactions = 0;
 
-        Load(String[] arguments, int first, boolean transactional) {
+        Load(String[] arguments, int first, String acks, boolean transactional) {
             brokers = arguments[0];
             number = Long.parseLong(arguments[first]);
             topic = arguments[first + 1];
             partitions = Integer.parseInt(arguments[first + 2]);
+            this.acks = acks;
             this.transactional = transactional;
             random = new Random(number);
         }
@@ -78,8 +91,8 @@ public class CrashProducers {
         KafkaProducer<byte[], byte[]> create() {
             Properties settings = new Properties();
             settings.put("bootstrap.servers", brokers);
-            settings.put("acks", "all");
-            settings.put("enable.idempotence", "true");
+            settings.put("acks", acks);
+            settings.put("enable.idempotence", Boolean.toString(acks.equals("all")));
             settings.put("linger.ms", "1");
             settings.put("reconnect.backoff.ms", "5");
             settings.put("reconnect.backoff.max.ms", "20");
@@ -100,9 +113,23 @@ public class CrashProducers {
                     }
                     return made;
                 } catch (KafkaException error) {
+                    failed("E", number << 40, error);
                     made.close(Duration.ZERO);
                 }
             }
+        }
+
+        void failed(String how, long id, Exception error) {
+            say(how + " " + id + " " + error.getClass().getSimpleName());
+            System.err.println(topic + ": " + error);
+        }
+
+        void replace(KafkaException fatal) {
+            failed("F", number << 40, fatal);
+            closing = true;
+            producer.close(Duration.ZERO);
+            closing = false;
+            producer = create();
         }
 
         void run() {
@@ -116,8 +143,8 @@ public class CrashProducers {
                 } else {
                     try {
                         send("-");
-                    } catch (KafkaException error) {
-                        System.err.println(topic + ": " + error);
+                    } catch (KafkaException fatal) {
+                        replace(fatal);
                     }
                 }
             }
@@ -134,6 +161,8 @@ public class CrashProducers {
             producer.send(new ProducerRecord<>(topic, partition, name, value(id)), (where, error) -> {
                 if (error == null) {
                     say("A " + id + " " + where.offset());
+                } else if (!closing) {
+                    failed("E", id, error);
                 }
             });
         }
@@ -153,7 +182,7 @@ public class CrashProducers {
                 end(abort);
                 say("T " + transaction + (abort ? " A" : " C"));
             } catch (KafkaException error) {
-                giveUp(transaction);
+                giveUp(transaction, error);
             }
         }
 
@@ -167,19 +196,19 @@ public class CrashProducers {
                     }
                     return;
                 } catch (TimeoutException again) {
-                    System.err.println(topic + ": " + again);
+                    failed("E", number << 40, again);
                 }
             }
         }
 
         /** Aborts if the client may; else another takes its place, and the outcome is not known. */
-        void giveUp(long transaction) {
+        void giveUp(long transaction, KafkaException error) {
+            failed("E", number << 40, error);
             try {
                 end(true);
                 say("T " + transaction + " A");
             } catch (KafkaException fatal) {
-                producer.close(Duration.ZERO);
-                producer = create();
+                replace(fatal);
             }
         }
     }

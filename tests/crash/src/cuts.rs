@@ -16,7 +16,7 @@ use crate::subject::Subject;
 use crate::tally::Tally;
 use crate::time::{DEADLINE, Stopwatch, eventually, pause, within};
 use crate::topics::{ALL, PROBED, TOPICS};
-use crate::verdict::Failure;
+use crate::verdict::{Failure, IN_VAIN};
 use crate::watch::{Moment, wait_for};
 
 /// After so long without the sign that it waits for, the cut comes anyway.
@@ -32,6 +32,14 @@ const MOST_ROOM: u64 = 2 << 20;
 /// The directory on the disk that is the broker's.
 const DATA: &str = "data";
 
+/// What fails, in turn.
+const FAILURES: [(Sign, &str); 4] = [
+    (Sign::Sync, "failures of the journal's sync"),
+    (Sign::Checkpoint, "failures of a checkpoint"),
+    (Sign::Seal, "failures of a log's new file"),
+    (Sign::Turn, "failures of the journal's first cycle in a segment"),
+];
+
 /// Situations of which a count of 0 fails the run.
 const REQUIRED: &[&str] = &[
     "cuts that took changes of files",
@@ -43,7 +51,10 @@ const REQUIRED: &[&str] = &[
     "faults while syncing the journal",
     "faults while the journal goes on in another segment",
     "faults soon after a start, with a lost cycle that comes back",
-    "failures of the disk that ended the process",
+    FAILURES[0].1,
+    FAILURES[1].1,
+    FAILURES[2].1,
+    FAILURES[3].1,
     "full disks with space again",
     "starts on a full disk",
 ];
@@ -53,6 +64,7 @@ pub(crate) struct Cut {
     mounted: Mounted,
     at: PathBuf,
     random: Random,
+    failures: usize,
 }
 
 impl Cut {
@@ -63,7 +75,7 @@ impl Cut {
         let mut disk = Disk::new();
         disk.make_directory(ROOT, OsStr::new(DATA));
         let mounted = Mounted::new(disk, &at)?;
-        Ok(Self { mounted, at, random: Random::new(seed) })
+        Ok(Self { mounted, at, random: Random::new(seed), failures: 0 })
     }
 
     /// The power goes at the next operation that the fuse waits for; `false` if none came.
@@ -145,8 +157,8 @@ impl Cut {
         Ok(())
     }
 
-    /// What is on the disk when the power is back.
-    fn reboot(&mut self, mirror: Mirror, tally: &mut Tally) {
+    /// What is on the disk when the power is back; in how many of the journal's segments something lost is there again.
+    fn reboot(&mut self, mirror: Mirror, tally: &mut Tally) -> u64 {
         let mounted = &mut self.mounted;
         eventually("the disk to be unmounted", || mounted.unmount().ok());
         let loss = mounted.disk().cut(mirror, &mut self.random);
@@ -162,6 +174,7 @@ impl Cut {
         tally.count_if("lives on a slow disk", slow);
         mounted.disk().sync_takes = if slow { SLOW } else { Duration::ZERO };
         mounted.mount().unwrap();
+        loss.resurfaced
     }
 }
 
@@ -223,9 +236,11 @@ impl Power for Cut {
             }
             Moment::Failing(_) => {
                 let came = wait_for(moment, subject.data_dir(), recorder);
-                let signs = [Sign::Sync, Sign::Checkpoint, Sign::Seal, Sign::Turn];
-                let sign = signs[usize::try_from(self.random.below(4)).unwrap()];
-                self.fail(sign, subject)? && came
+                let (sign, name) = FAILURES[self.failures % FAILURES.len()];
+                let failed = self.fail(sign, subject)?;
+                self.failures += 1;
+                tally.count_if(name, failed);
+                failed && came
             }
             Moment::Filling(_) => {
                 let came = wait_for(moment, subject.data_dir(), recorder);
@@ -234,7 +249,9 @@ impl Power for Cut {
             }
             Moment::Resurfacing(_) => wait_for(moment, subject.data_dir(), recorder),
             Moment::Turning => self.blow(Sign::Turn, 1),
-            Moment::Starting(_) => self.blow(Sign::Anything, OPERATIONS_OF_A_START),
+            Moment::Starting(_) => {
+                self.blow(Sign::Anything, OPERATIONS_OF_A_START) && !subject.is_ready()
+            }
             Moment::Checkpointing => self.blow(Sign::Checkpoint, 8),
             Moment::Sealing => self.blow(Sign::Seal, 8),
             Moment::Cleaning => self.blow(Sign::Clean, 8),
@@ -249,8 +266,7 @@ impl Power for Cut {
             let before = std::mem::replace(&mut acks, recorder.acks());
             (before == acks).then_some(())
         });
-        tally.count(if came { moment.name() } else { "faults of which the moment did not come" });
-        self.reboot(
+        let resurfaced = self.reboot(
             match moment {
                 Moment::Turning => Mirror::Hides,
                 Moment::Resurfacing(_) => Mirror::Shows,
@@ -258,6 +274,8 @@ impl Power for Cut {
             },
             tally,
         );
+        let came = came && (resurfaced > 0 || !matches!(moment, Moment::Resurfacing(_)));
+        tally.count(if came { moment.name() } else { IN_VAIN });
         Ok(())
     }
 }

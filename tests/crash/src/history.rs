@@ -4,11 +4,12 @@
 //! consumer reads names the one send that it came from.
 
 mod check;
+mod excuse;
 #[cfg(test)]
 mod tests;
 mod violation;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub(crate) use check::check;
 pub(crate) use violation::Violation;
@@ -98,6 +99,7 @@ pub(crate) struct GroupStep {
     pub(crate) group: usize,
     pub(crate) slot: Slot,
     pub(crate) what: GroupAction,
+    pub(crate) life: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,25 @@ pub(crate) enum GroupAction {
     Committed(i64),
     /// The broker said that this is the committed offset; -1 for none.
     Fetched(i64),
+}
+
+/// How far a topic's creation or deletion got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Made {
+    /// Asked for, and not answered.
+    Creating,
+    Created,
+    Deleting,
+    Deleted,
+}
+
+/// A producer was told that something failed, in its own client's words.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Refusal {
+    pub(crate) producer: u64,
+    pub(crate) error: String,
+    /// It gave itself up, and another took its place.
+    pub(crate) fatal: bool,
 }
 
 /// A partition at the end, read from its beginning.
@@ -137,11 +158,23 @@ pub(crate) struct History {
     pub(crate) sends: HashMap<Id, Send>,
     pub(crate) acks: Vec<Ack>,
     pub(crate) transactions: HashMap<u64, Outcome>,
+    /// In which life each producer's last transaction was committed or aborted.
+    pub(crate) decided: HashMap<u64, u32>,
+    /// How often each occurred.
+    pub(crate) refusals: BTreeMap<Refusal, u64>,
     pub(crate) reads: Vec<Read>,
     pub(crate) group_steps: Vec<GroupStep>,
+    /// The furthest offset below which anyone asked for deletion.
+    pub(crate) requested: HashMap<Slot, i64>,
     /// The furthest log start that the broker answered to `DeleteRecords`.
     pub(crate) starts: HashMap<Slot, i64>,
     pub(crate) logs: BTreeMap<Slot, FinalLog>,
+    /// Of the producer that commits the number of its transaction as an offset, what is committed at the end.
+    pub(crate) offset_of: Option<(u64, i64)>,
+    /// Topics that were created and deleted beside the load.
+    pub(crate) made: BTreeMap<String, Made>,
+    /// Of those the ones that are there at the end.
+    pub(crate) listed: BTreeSet<String>,
 }
 
 impl History {
@@ -153,10 +186,16 @@ impl History {
             sends: HashMap::new(),
             acks: Vec::new(),
             transactions: HashMap::new(),
+            decided: HashMap::new(),
+            refusals: BTreeMap::new(),
             reads: Vec::new(),
             group_steps: Vec::new(),
+            requested: HashMap::new(),
             starts: HashMap::new(),
             logs: BTreeMap::new(),
+            offset_of: None,
+            made: BTreeMap::new(),
+            listed: BTreeSet::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Clients that go on through every fault and write down what they see.
 
+mod catalogue;
 mod cleaner;
 mod external;
 mod group;
@@ -8,10 +9,13 @@ mod probe;
 mod reader;
 mod recorder;
 mod transactional;
+mod txn_offsets;
 mod value;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 
+pub(crate) use catalogue::{change_topics, made_topics};
 pub(crate) use cleaner::delete_records;
 pub(crate) use external::{External, run_external};
 pub(crate) use group::commit_offsets;
@@ -20,6 +24,7 @@ pub(crate) use probe::{answer_to_one_record, can_be_read};
 pub(crate) use reader::{read_all, read_on};
 pub(crate) use recorder::Recorder;
 pub(crate) use transactional::produce_transactions;
+pub(crate) use txn_offsets::{COMMITS_OFFSETS, committed_offset};
 
 use crate::history::{Acks, Id, PRODUCER_SHIFT, Topic};
 
@@ -71,4 +76,14 @@ fn producer(brokers: &str, acks: Acks) -> ClientConfig {
         .set("queue.buffering.max.messages", "200")
         .set("batch.num.messages", "50");
     config
+}
+
+/// librdkafka's name of an error.
+fn name_of(error: &KafkaError) -> String {
+    let code = match error {
+        KafkaError::Transaction(error) => Some(error.code()),
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    code.map_or_else(|| error.to_string(), |code| format!("{code:?}"))
 }

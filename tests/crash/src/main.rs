@@ -34,9 +34,11 @@ use crate::verdict::{Failure, Verdict};
 /// Violations shown; a broken broker has thousands.
 const SHOWN: usize = 20;
 
-/// How the harness ends when the broker did what it must not, and when a situation did not occur.
+/// How the harness ends when the broker did what it must not, when a situation did not occur, and when it could not go on
+/// for a reason of its own.
 const GUILTY: u8 = 3;
 const INCOMPLETE: u8 = 4;
+const STUCK: u8 = 5;
 
 #[derive(Debug, Parser)]
 #[command(about = "Kills and power cuts on the real program")]
@@ -120,7 +122,7 @@ fn plan(options: &Options) -> Plan {
     let directory = directory.canonicalize().unwrap();
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut externals: Vec<External> = Vec::new();
-    externals.extend(options.java.iter().map(|libs| topics::java(&repository, libs)));
+    externals.extend(options.java.iter().map(|libs| topics::java(&repository, libs, &directory)));
     externals.extend(options.go.then(|| topics::go(&repository, &directory)));
     let small = [("OTTLA_JOURNAL_SEGMENT_BYTES", 1 << 20), ("OTTLA_CLEAN_EVERY_MS", 20)];
     let mut environment: Vec<(String, String)> =
@@ -145,13 +147,21 @@ fn finish(plan: &Plan, verdict: &Verdict) -> u8 {
         eprintln!("{}{wrong}", mutants::EVIDENCE);
     }
     eprintln!("{} violations, {} failures", verdict.violations.len(), verdict.failures.len());
-    let missing = verdict.tally.missing();
+    if verdict.is_guilty() {
+        let classes: Vec<String> = verdict.classes().into_iter().collect();
+        eprintln!("{}{}", mutants::CLASSES, classes.join(" "));
+    }
+    let missing = verdict.missing();
     for situation in &missing {
         eprintln!("never occurred, so nothing is known about it: {situation}");
     }
     if verdict.is_guilty() || !missing.is_empty() {
         eprintln!("data and log: {}; seed {}", plan.directory.display(), plan.seed);
-        return if verdict.is_guilty() { GUILTY } else { INCOMPLETE };
+        return match verdict.is_guilty() {
+            true if verdict.is_stuck() => STUCK,
+            true => GUILTY,
+            false => INCOMPLETE,
+        };
     }
     std::fs::remove_dir_all(&plan.directory).unwrap();
     0

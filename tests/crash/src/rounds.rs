@@ -4,19 +4,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::Duration;
 
-use crate::history::{Cleanup, Fault, History, Isolation, Outcome, check};
+use crate::history::{Cleanup, Fault, GroupAction, History, Isolation, Made, Outcome, check};
 use crate::load::{self, External, Recorder};
 use crate::random::Random;
 use crate::subject::{Setup, Subject};
 use crate::tally::Tally;
-use crate::time::{Stopwatch, eventually};
+use crate::time::{DEADLINE, Stopwatch, pause, within};
 use crate::topics::{
     ALL, DELETED, IDEMPOTENT, PRODUCERS, TOPICS, TRANSACTIONAL, create_topics, topics,
 };
-use crate::verdict::{Failure, Verdict};
-use crate::watch::{Moment, wait_for};
+use crate::verdict::{Failure, IN_VAIN, Verdict};
+use crate::watch::{Moment, PATIENCE, wait_for};
 
+/// The topics of which groups commit offsets.
+const GROUPS: [usize; 2] = [ALL, IDEMPOTENT];
 /// How many records each producer may send per life.
 const RECORDS_PER_LIFE: u64 = 200;
 /// More when the fault waits for something that only bytes bring about.
@@ -39,6 +42,9 @@ const REQUIRED: &[&str] = &[
     "transactions committed",
     "transactions aborted",
     "steps of groups",
+    "topics created beside it",
+    "topics deleted",
+    "transactions with offsets, to the last",
 ];
 
 /// What a run is about.
@@ -140,13 +146,15 @@ impl Power for Kill {
         recorder: &Recorder,
         tally: &mut Tally,
     ) -> Result<(), Failure> {
-        let happened = wait_for(moment, subject.data_dir(), recorder);
-        subject.kill()?;
-        tally.count(if happened {
-            moment.name()
+        let happened = if let Moment::Starting(after) = moment {
+            within(PATIENCE, || subject.is_starting().then_some(()));
+            pause(Duration::from_micros(after));
+            subject.is_starting()
         } else {
-            "faults of which the moment did not come"
-        });
+            wait_for(moment, subject.data_dir(), recorder)
+        };
+        subject.kill()?;
+        tally.count(if happened { moment.name() } else { IN_VAIN });
         Ok(())
     }
 }
@@ -213,7 +221,7 @@ fn start_loads<'scope, 'env>(
     for load in PRODUCERS {
         let recorder = Arc::clone(recorder);
         producers.push(scope.spawn(move || {
-            if load.topic == TRANSACTIONAL {
+            if TOPICS[load.topic].transactional {
                 load::produce_transactions(brokers, load, &recorder);
             } else {
                 load::produce(brokers, load, &recorder);
@@ -226,13 +234,16 @@ fn start_loads<'scope, 'env>(
     }
     let cleaned = Arc::clone(recorder);
     scope.spawn(move || load::delete_records(brokers, DELETED, &cleaned));
+    // One of those that end first, so that its last answer is there when the topics are listed.
+    let changed = Arc::clone(recorder);
+    producers.push(scope.spawn(move || load::change_topics(brokers, &changed)));
     for topic in 0..topics().len() {
         for isolation in [Isolation::Uncommitted, Isolation::Committed] {
             let recorder = Arc::clone(recorder);
             scope.spawn(move || load::read_on(brokers, topic, isolation, &recorder));
         }
     }
-    for (group, topic) in [ALL, IDEMPOTENT].into_iter().enumerate() {
+    for (group, topic) in GROUPS.into_iter().enumerate() {
         let recorder = Arc::clone(recorder);
         scope.spawn(move || load::commit_offsets(brokers, group, topic, &recorder));
     }
@@ -247,9 +258,15 @@ impl Run<'_> {
         producers: Vec<ScopedJoinHandle<'_, ()>>,
         brokers: &str,
     ) {
-        self.wait_for_everyone();
+        // No fault before that: a virtual machine or compiler may be slow to start.
+        self.recorder.next_life(RECORDS_PER_LIFE);
+        self.wait_for_everyone().unwrap();
         self.faults(power);
         if !self.verdict.failures.is_empty() {
+            return;
+        }
+        if let Err(who) = self.wait_for_everyone() {
+            self.verdict.failures.push(Failure::NoAnswer(who));
             return;
         }
         let draining = Stopwatch::start();
@@ -270,17 +287,33 @@ impl Run<'_> {
         );
     }
 
-    /// No fault before every producer got a first answer: a virtual machine or compiler may be slow to start.
-    fn wait_for_everyone(&mut self) {
-        self.recorder.next_life(RECORDS_PER_LIFE);
+    /// Every client has got something done in this life; or who has not.
+    fn wait_for_everyone(&mut self) -> Result<(), String> {
+        let life = self.recorder.life();
         let external = self.plan.externals.iter().flat_map(|external| &external.producers);
-        let expected = PRODUCERS.iter().chain(external).map(|producer| producer.number);
-        for number in expected {
-            eventually("every producer's first acknowledgement", || {
-                let history = self.recorder.history();
-                history.acks.iter().any(|ack| History::producer(ack.id) == number).then_some(())
-            });
+        for producer in PRODUCERS.iter().chain(external) {
+            let number = producer.number;
+            let got_on = |history: &History| {
+                let mut acks = history.acks.iter().rev().take_while(|ack| ack.life == life);
+                let acked = acks.any(|ack| History::producer(ack.id) == number);
+                let decided = history.decided.get(&number) == Some(&life);
+                acked && (decided || !TOPICS[producer.topic].transactional)
+            };
+            within(DEADLINE, || got_on(&self.recorder.history()).then_some(()))
+                .ok_or_else(|| format!("producer {number}, {}", TOPICS[producer.topic].name))?;
         }
+        for (group, topic) in GROUPS.into_iter().enumerate() {
+            let commits = |history: &History| {
+                let mut steps =
+                    history.group_steps.iter().rev().take_while(|step| step.life == life);
+                steps.any(|step| {
+                    step.group == group && matches!(step.what, GroupAction::Committed(_))
+                })
+            };
+            within(DEADLINE, || commits(&self.recorder.history()).then_some(()))
+                .ok_or_else(|| format!("the group on {}", TOPICS[topic].name))?;
+        }
+        Ok(())
     }
 
     /// Fault after fault; ends with a broker that runs, or a failure.
@@ -289,6 +322,7 @@ impl Run<'_> {
         let mut round = 0;
         while let Some(moment) = self.next_moment(round + 1, power) {
             round += 1;
+            self.verdict.faults = round;
             self.recorder.next_life(match moment {
                 Moment::Checkpointing
                 | Moment::Sealing
@@ -374,7 +408,9 @@ impl Run<'_> {
             if line.contains("\"torn_tail\":true") {
                 self.verdict.tally.count("torn tails cut by a recovery");
             }
-            let is_error = line.contains("\"level\":\"ERROR\"") && !power.excuses_errors();
+            let is_error = line.contains("\"level\":\"ERROR\"")
+                && !line.contains("storage::mutant")
+                && !power.excuses_errors();
             if is_error || line.contains("panicked") {
                 self.verdict.failures.push(Failure::Logged(line));
             }
@@ -386,6 +422,11 @@ impl Run<'_> {
             let logs = load::read_all(brokers, topic, named);
             self.recorder.history().logs.extend(logs);
         }
+        let offset = load::committed_offset(brokers, &topics()[TRANSACTIONAL]).unwrap();
+        let listed = load::made_topics(brokers);
+        let mut history = self.recorder.history();
+        history.offset_of = Some((load::COMMITS_OFFSETS, offset));
+        history.listed = listed;
     }
 
     fn judge(mut self, power: &dyn Power) -> Verdict {
@@ -413,6 +454,20 @@ impl Run<'_> {
                     tally.count(TOPICS[send.slot.topic].acknowledged);
                 }
             }
+            for (refusal, times) in &history.refusals {
+                let how = if refusal.fatal { "producers replaced" } else { "errors" };
+                tally.add(format!("{how}: {}", refusal.error), *times);
+            }
+            let replaced = self.recorder.members_replaced();
+            tally.add("members of groups replaced after they were fenced", replaced);
+            for (situation, wanted) in
+                [("topics created beside it", Made::Created), ("topics deleted", Made::Deleted)]
+            {
+                let made = history.made.values().filter(|made| **made >= wanted);
+                tally.add(situation, u64::try_from(made.count()).unwrap());
+            }
+            let offset = history.offset_of.map_or(0, |(_, offset)| offset.max(0));
+            tally.add("transactions with offsets, to the last", u64::try_from(offset).unwrap());
             tally.add("records read", u64::try_from(history.reads.len()).unwrap());
             tally.add("steps of groups", u64::try_from(history.group_steps.len()).unwrap());
             self.verdict.violations = check(&history);

@@ -140,13 +140,36 @@ impl Subject {
 
     /// The last that it logged as an error or said when it ended, of what nobody has looked at yet.
     pub(crate) fn last_words(&self) -> Option<String> {
-        let mut text = String::new();
-        let mut file = File::open(&self.setup.log).ok()?;
-        file.seek(SeekFrom::Start(self.log_read)).ok()?;
-        file.read_to_string(&mut text).ok()?;
         let is_word =
             |line: &&str| line.starts_with("ottla: ") || line.contains("\"level\":\"ERROR\"");
-        text.lines().rfind(is_word).map(str::to_owned)
+        self.unread().lines().rfind(is_word).map(str::to_owned)
+    }
+
+    /// Whether it is in the midst of a start: it has opened its journal, and is not ready yet.
+    pub(crate) fn is_starting(&self) -> bool {
+        let Some(child) = &self.child else { return false };
+        let journal = self.setup.data_dir.join("journal");
+        let open = std::fs::read_dir(format!("/proc/{}/fd", child.id())).into_iter().flatten();
+        let mut open = open.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        open.any(|file| file.starts_with(&journal)) && !self.is_ready()
+    }
+
+    /// It said in this life that it is.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.unread().contains("Ready after ")
+    }
+
+    /// What it logged since anybody looked, which is this life's.
+    fn unread(&self) -> String {
+        let mut text = Vec::new();
+        let read = File::open(&self.setup.log).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.log_read))?;
+            file.read_to_end(&mut text)
+        });
+        if read.is_err() {
+            text.clear();
+        }
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     pub(crate) fn tail(&self) -> String {

@@ -19,44 +19,57 @@ const COMPACTED: usize = 5;
 const JAVA_IDEMPOTENT: usize = 6;
 const JAVA_TRANSACTIONAL: usize = 7;
 const GO: usize = 8;
+const JAVA_LEADER: usize = 9;
+const GO_LEADER: usize = 10;
 
 /// A topic and the settings that bring its cleanup about.
 pub(crate) struct Wanted {
     pub(crate) name: &'static str,
     /// What the tally calls its records.
     pub(crate) acknowledged: &'static str,
+    pub(crate) transactional: bool,
     partitions: i32,
     cleanup: Cleanup,
     settings: &'static [(&'static str, &'static str)],
 }
 
 const fn kept(name: &'static str, acknowledged: &'static str, partitions: i32) -> Wanted {
-    Wanted { name, acknowledged, partitions, cleanup: Cleanup::Never, settings: &[] }
+    let (transactional, cleanup) = (false, Cleanup::Never);
+    Wanted { name, acknowledged, transactional, partitions, cleanup, settings: &[] }
+}
+
+const fn transactional(name: &'static str, acknowledged: &'static str) -> Wanted {
+    Wanted { transactional: true, ..kept(name, acknowledged, 2) }
 }
 
 /// In the order of the constants above. Different counts of partitions, so that not all logs go on in a new file at once.
-pub(crate) const TOPICS: [Wanted; 9] = [
+pub(crate) const TOPICS: [Wanted; 11] = [
     kept("crash-leader", "records acknowledged: acks=1", 2),
     kept("crash-all", "records acknowledged: acks=all", 3),
     kept("crash-idempotent", "records acknowledged: idempotent", 1),
-    kept("crash-transactional", "records acknowledged: transactional", 2),
+    transactional("crash-transactional", "records acknowledged: transactional"),
     Wanted {
         name: "crash-deleted",
         acknowledged: "records acknowledged: on a log that is deleted from",
+        transactional: false,
         partitions: 1,
         cleanup: Cleanup::Delete,
-        settings: &[("retention.bytes", "4194304")],
+        // Nothing goes but what was asked for.
+        settings: &[("retention.bytes", "-1"), ("retention.ms", "-1")],
     },
     Wanted {
         name: "crash-compacted",
         acknowledged: "records acknowledged: on a compacted log",
+        transactional: false,
         partitions: 1,
         cleanup: Cleanup::Compact,
         settings: &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.1")],
     },
     kept("crash-java-idempotent", "records acknowledged: Java, idempotent", 2),
-    kept("crash-java-transactional", "records acknowledged: Java, transactional", 2),
+    transactional("crash-java-transactional", "records acknowledged: Java, transactional"),
     kept("crash-go", "records acknowledged: kafka-go, acks=all", 2),
+    kept("crash-java-leader", "records acknowledged: Java, acks=1", 2),
+    kept("crash-go-leader", "records acknowledged: kafka-go, acks=1", 2),
 ];
 
 pub(crate) const PRODUCERS: &[Producer] = &[
@@ -75,20 +88,22 @@ pub(crate) const PRODUCERS: &[Producer] = &[
 ];
 
 /// Producers of Apache Kafka's Java client, from the jars at `libs`.
-pub(crate) fn java(repository: &Path, libs: &Path) -> External {
+pub(crate) fn java(repository: &Path, libs: &Path, directory: &Path) -> External {
     let class_path = format!("{}/*", libs.display());
     let words = ["java", "-Xmx256m", "-cp", &class_path, "tests/crash/clients/CrashProducers.java"];
     External {
         command: words.map(str::to_owned).to_vec(),
         directory: repository.to_owned(),
+        log: directory.join("log-java"),
         producers: vec![
             Producer { number: 7, topic: JAVA_IDEMPOTENT, acks: Acks::All, idempotent: true },
             Producer { number: 8, topic: JAVA_TRANSACTIONAL, acks: Acks::All, idempotent: true },
+            Producer { number: 16, topic: JAVA_LEADER, acks: Acks::Leader, idempotent: false },
         ],
     }
 }
 
-/// A producer of kafka-go, compiled into `directory` first.
+/// Producers of kafka-go, compiled into `directory` first.
 pub(crate) fn go(repository: &Path, directory: &Path) -> External {
     let module = repository.join("tests/interop/kafka-go");
     let program = directory.join("crash-go");
@@ -98,7 +113,11 @@ pub(crate) fn go(repository: &Path, directory: &Path) -> External {
     External {
         command: vec![program.display().to_string()],
         directory: module,
-        producers: vec![Producer { number: 9, topic: GO, acks: Acks::All, idempotent: false }],
+        log: directory.join("log-go"),
+        producers: vec![
+            Producer { number: 9, topic: GO, acks: Acks::All, idempotent: false },
+            Producer { number: 17, topic: GO_LEADER, acks: Acks::Leader, idempotent: false },
+        ],
     }
 }
 

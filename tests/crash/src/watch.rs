@@ -10,7 +10,7 @@ use crate::load::Recorder;
 use crate::time::{Stopwatch, pause};
 
 /// After so long the fault comes anyway.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// For coordinators: librdkafka looks for its own again half a second after a fault, and sometimes later.
 const MORE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -22,7 +22,7 @@ const STEPS_OF_GROUPS: usize = 20;
 pub(crate) enum Moment {
     /// After so many more acknowledged records.
     Acks(u64),
-    /// So many microseconds after the start, mostly in the midst of a recovery.
+    /// So many microseconds after the journal was opened at a start.
     Starting(u64),
     /// A checkpoint is being written.
     Checkpointing,
@@ -110,7 +110,6 @@ pub(crate) fn wait_for(moment: Moment, data_dir: &Path, recorder: &Recorder) -> 
             | Moment::Failing(more)
             | Moment::Filling(more)
             | Moment::Resurfacing(more) => recorder.acks() >= acks + more,
-            Moment::Starting(after) => waiting.elapsed() >= Duration::from_micros(after),
             Moment::Committing(more) => {
                 let decided = recorder.decided_records() >= decided + more;
                 decided && recorder.group_steps() >= steps && recorder.is_ending()

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::excuse::is_excused;
 use super::{
-    Ack, Acks, Cleanup, Fault, GroupAction, History, Id, Isolation, Outcome, Send, Slot, Violation,
+    Ack, Acks, Cleanup, Fault, GroupAction, History, Id, Isolation, Made, Outcome, PRODUCER_SHIFT,
+    Send, Slot, Violation,
 };
 
 /// What is at an offset at the end.
@@ -26,6 +28,9 @@ pub(crate) fn check(history: &History) -> Vec<Violation> {
     judge.aborted(&mut found);
     judge.whole(&mut found);
     judge.groups(&mut found);
+    judge.offset(&mut found);
+    judge.topics(&mut found);
+    judge.refusals(&mut found);
     found
 }
 
@@ -84,11 +89,11 @@ impl<'a> Judge<'a> {
             let Some(send) = self.history.sends.get(&ack.id) else { continue };
             let there = self.at(send.slot, ack.offset);
             if there == There::Record(ack.id) {
+                self.shown(ack, send, found);
                 continue;
             }
             let may_be_lost = self.history.fault == Fault::PowerCut && send.acks == Acks::Leader;
             match there {
-                _ if self.cleaned(send.slot, ack.offset, send) => {}
                 _ if may_be_lost => lost.push((ack, send.slot)),
                 There::Record(then) => found.push(Violation::OffsetReused {
                     slot: send.slot,
@@ -96,12 +101,23 @@ impl<'a> Judge<'a> {
                     first: ack.id,
                     then,
                 }),
+                _ if self.cleaned(send.slot, ack.offset, send) => {}
                 _ => {
                     found.push(Violation::Lost { id: ack.id, slot: send.slot, offset: ack.offset });
                 }
             }
         }
         self.suffix(&lost, found);
+    }
+
+    /// Outside of transactions `read_committed` shows what there is: no transaction stays open at the end.
+    fn shown(&self, ack: &Ack, send: &Send, found: &mut Vec<Violation>) {
+        let (id, slot, offset) = (ack.id, send.slot, ack.offset);
+        let log = self.history.logs.get(&slot);
+        let is_shown = log.is_some_and(|log| log.committed.get(&offset) == Some(&Some(id)));
+        if !is_shown && send.transaction.is_none() && !self.cleaned(slot, offset, send) {
+            found.push(Violation::Withheld { id, slot, offset });
+        }
     }
 
     /// What is lost of one life of the broker is behind everything that is left of it.
@@ -172,6 +188,10 @@ impl<'a> Judge<'a> {
             if log.start < known {
                 let (slot, from, to) = (*slot, known, log.start);
                 found.push(Violation::StartWentBack { slot, from, to });
+            }
+            let requested = self.history.requested.get(slot).copied().unwrap_or_default();
+            if log.start > requested {
+                found.push(Violation::StartTooFar { slot: *slot, requested, start: log.start });
             }
             for (offset, id) in log.uncommitted.iter().chain(&log.committed) {
                 let send = id.and_then(|id| self.history.sends.get(&id));
@@ -264,6 +284,42 @@ impl<'a> Judge<'a> {
             };
             if !excused {
                 found.push(Violation::Torn { transaction, missing: *id, slot: send.slot });
+            }
+        }
+    }
+
+    /// The offset that a producer's transactions commit is the number of its last one that is visible.
+    fn offset(&self, found: &mut Vec<Violation>) {
+        let Some((producer, offset)) = self.history.offset_of else { return };
+        let visible = self.history.logs.values().flat_map(|log| log.committed.values().flatten());
+        let last = visible
+            .filter(|id| History::producer(**id) == producer)
+            .filter_map(|id| self.transaction_of(*id))
+            .map(|transaction| transaction - (producer << PRODUCER_SHIFT))
+            .max();
+        let last_visible = last.map_or(-1, |last| i64::try_from(last).unwrap_or(i64::MAX));
+        if offset != last_visible {
+            found.push(Violation::OffsetAstray { producer, last_visible, offset });
+        }
+    }
+
+    /// Topics are there once their creation was answered, and gone once their deletion was.
+    fn topics(&self, found: &mut Vec<Violation>) {
+        for (name, made) in &self.history.made {
+            let (name, listed) = (name.clone(), self.history.listed.contains(name));
+            match made {
+                Made::Created if !listed => found.push(Violation::TopicLost { name }),
+                Made::Deleted if listed => found.push(Violation::TopicBack { name }),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whatever was refused has a fault for a reason.
+    fn refusals(&self, found: &mut Vec<Violation>) {
+        for (refusal, times) in &self.history.refusals {
+            if !is_excused(self.history, refusal) {
+                found.push(Violation::Refused { refusal: refusal.clone(), times: *times });
             }
         }
     }

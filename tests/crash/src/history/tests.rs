@@ -1,8 +1,8 @@
 //! Hand-made histories: a good one that passes, and bad ones of which each is refused for its own reason.
 
 use super::{
-    Ack, Acks, Cleanup, Fault, FinalLog, GroupAction, GroupStep, History, Id, Isolation, Outcome,
-    PRODUCER_SHIFT, Read, Send, Slot, Topic, Violation, check,
+    Ack, Acks, Cleanup, Fault, FinalLog, GroupAction, GroupStep, History, Id, Isolation, Made,
+    Outcome, PRODUCER_SHIFT, Read, Refusal, Send, Slot, Topic, Violation, check,
 };
 
 const PLAIN: u64 = 1 << PRODUCER_SHIFT;
@@ -47,7 +47,7 @@ fn good(fault: Fault) -> History {
         GroupAction::Fetched(4),
         GroupAction::Fetched(6),
     ] {
-        history.group_steps.push(GroupStep { group: 0, slot: slot(1), what });
+        history.group_steps.push(GroupStep { group: 0, slot: slot(1), what, life: 0 });
     }
     history
 }
@@ -199,6 +199,7 @@ fn an_idempotent_record_may_not_be_seen_at_two_offsets() {
     let mut history = good(Fault::Kill);
     history.topics[2].cleanup = Cleanup::Delete;
     history.logs.get_mut(&slot(2)).unwrap().start = 20;
+    history.requested.insert(slot(2), 20);
     let id = ONCE + 9;
     read(&mut history, 2, 15, Some(id), Isolation::Uncommitted);
     let expected = Violation::Duplicate { id, slot: slot(2), offsets: (9, 15) };
@@ -277,14 +278,14 @@ fn a_committed_transaction_is_visible_at_read_committed() {
 fn a_committed_group_offset_may_not_go_back() {
     let mut history = good(Fault::Kill);
     let what = GroupAction::Fetched(4);
-    history.group_steps.push(GroupStep { group: 0, slot: slot(1), what });
+    history.group_steps.push(GroupStep { group: 0, slot: slot(1), what, life: 0 });
     let expected = Violation::GroupOffsetBack { group: 0, slot: slot(1), from: 6, to: 4 };
     assert_eq!(check(&history), [expected]);
     history.group_steps.retain(|step| step.what != GroupAction::Fetched(6));
     assert_eq!(check(&history), [], "the commit of 6 was never answered");
     history.group_steps.retain(|step| step.what != GroupAction::Fetched(4));
     let what = GroupAction::Fetched(-1);
-    history.group_steps.push(GroupStep { group: 0, slot: slot(1), what });
+    history.group_steps.push(GroupStep { group: 0, slot: slot(1), what, life: 0 });
     let expected = Violation::GroupOffsetBack { group: 0, slot: slot(1), from: 4, to: -1 };
     assert_eq!(check(&history), [expected]);
 }
@@ -293,7 +294,7 @@ fn a_committed_group_offset_may_not_go_back() {
 fn a_group_offset_may_not_be_invented() {
     let mut history = good(Fault::Kill);
     let what = GroupAction::Fetched(7);
-    history.group_steps.push(GroupStep { group: 0, slot: slot(1), what });
+    history.group_steps.push(GroupStep { group: 0, slot: slot(1), what, life: 0 });
     let expected = Violation::GroupOffsetInvented { group: 0, slot: slot(1), offset: 7 };
     assert_eq!(check(&history), [expected]);
 }
@@ -306,6 +307,7 @@ fn cleaning_explains_what_it_may_take_and_nothing_else() {
         history.logs.get_mut(&slot(1)).unwrap().committed.remove(&offset);
     }
     history.topics[1].cleanup = Cleanup::Delete;
+    history.requested.insert(slot(1), 4);
     history.logs.get_mut(&slot(1)).unwrap().start = 4;
     assert_eq!(check(&history), []);
     history.logs.get_mut(&slot(1)).unwrap().start = 3;
@@ -334,4 +336,100 @@ fn deleted_records_may_not_come_back() {
     history.starts.insert(slot(1), 2);
     let expected = Violation::StartWentBack { slot: slot(1), from: 2, to: 0 };
     assert_eq!(check(&history), [expected]);
+}
+
+#[test]
+fn what_was_refused_needs_a_fault_that_explains_it() {
+    let refused = |fault, error: &str| {
+        let mut history = good(fault);
+        let refusal = Refusal { producer: 2, error: error.to_owned(), fatal: false };
+        history.refusals.insert(refusal.clone(), 3);
+        let expected = [Violation::Refused { refusal, times: 3 }];
+        let found = check(&history);
+        assert!(found.is_empty() || found == expected, "{found:?}");
+        !found.is_empty()
+    };
+    assert!(!refused(Fault::Kill, "RequestTimedOut"));
+    assert!(refused(Fault::Kill, "OutOfOrderSequenceNumber"));
+    assert!(refused(Fault::PowerCut, "InvalidTransactionalState"));
+    assert!(refused(Fault::Kill, "KafkaStorageError"));
+    assert!(!refused(Fault::PowerCut, "KafkaStorageError"));
+    assert!(refused(Fault::Kill, "InvalidProducerEpoch"));
+    let mut history = good(Fault::Kill);
+    for (error, fatal) in [("OperationTimedOut", true), ("InvalidProducerEpoch", false)] {
+        let refusal = Refusal { producer: 2, error: error.to_owned(), fatal };
+        history.refusals.insert(refusal, 1);
+    }
+    assert_eq!(check(&history), [], "another had taken its place");
+}
+
+#[test]
+fn nothing_may_go_that_nobody_asked_to_delete() {
+    let mut history = good(Fault::Kill);
+    history.topics[1].cleanup = Cleanup::Delete;
+    for offset in 0..4 {
+        lose(&mut history, 1, offset);
+    }
+    history.logs.get_mut(&slot(1)).unwrap().start = 4;
+    history.requested.insert(slot(1), 4);
+    assert_eq!(check(&history), []);
+    history.requested.insert(slot(1), 3);
+    let expected = Violation::StartTooFar { slot: slot(1), requested: 3, start: 4 };
+    assert_eq!(check(&history), [expected]);
+}
+
+#[test]
+fn compaction_gives_no_offset_to_another_record() {
+    let mut history = good(Fault::PowerCut);
+    history.topics[1].cleanup = Cleanup::Compact;
+    let first = lose(&mut history, 1, 4);
+    assert_eq!(check(&history), [], "a later record has the key");
+    let then = PLAIN + 170;
+    history.sends.insert(then, history.sends[&first]);
+    keep(&mut history, 1, 4, then);
+    let expected = Violation::OffsetReused { slot: slot(1), offset: 4, first, then };
+    assert_eq!(check(&history), [expected]);
+}
+
+#[test]
+fn read_committed_shows_what_is_in_no_transaction() {
+    let mut history = good(Fault::PowerCut);
+    let log = history.logs.get_mut(&slot(1)).unwrap();
+    let id = log.committed.remove(&9).flatten().unwrap();
+    assert_eq!(check(&history), [Violation::Withheld { id, slot: slot(1), offset: 9 }]);
+}
+
+#[test]
+fn a_transactions_offset_goes_with_its_records() {
+    let mut history = good(Fault::Kill);
+    let producer = TRANSACTIONAL >> PRODUCER_SHIFT;
+    for number in 0..6 {
+        transaction(&mut history, TRANSACTIONAL + number, TRANSACTIONAL + number / 2);
+    }
+    history.transactions = [(0, Outcome::Committed), (1, Outcome::Aborted), (2, Outcome::Unknown)]
+        .map(|(number, outcome)| (TRANSACTIONAL + number, outcome))
+        .into();
+    history.offset_of = Some((producer, 0));
+    assert_eq!(check(&history), []);
+    for offset in [-1, 1, 2] {
+        history.offset_of = Some((producer, offset));
+        let expected = Violation::OffsetAstray { producer, last_visible: 0, offset };
+        assert_eq!(check(&history), [expected]);
+    }
+    keep(&mut history, 3, 4, TRANSACTIONAL + 4);
+    keep(&mut history, 3, 5, TRANSACTIONAL + 5);
+    assert_eq!(check(&history), [], "the one of unknown outcome was committed");
+}
+
+#[test]
+fn answered_topics_and_deletions_are_kept() {
+    let mut history = good(Fault::PowerCut);
+    let all = [Made::Creating, Made::Created, Made::Deleting, Made::Deleted];
+    history.made = all.map(|made| (format!("{made:?}"), made)).into();
+    history.listed.insert("Created".to_owned());
+    assert_eq!(check(&history), []);
+    history.listed = history.made.keys().cloned().collect();
+    assert_eq!(check(&history), [Violation::TopicBack { name: "Deleted".to_owned() }]);
+    history.listed.clear();
+    assert_eq!(check(&history), [Violation::TopicLost { name: "Created".to_owned() }]);
 }

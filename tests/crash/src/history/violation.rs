@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Id, Slot};
+use super::{Id, Refusal, Slot};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
@@ -26,6 +26,18 @@ pub(crate) enum Violation {
     Torn { transaction: u64, missing: Id, slot: Slot },
     /// Records that were deleted for good are there again.
     StartWentBack { slot: Slot, from: i64, to: i64 },
+    /// Records are gone that nobody asked to delete.
+    StartTooFar { slot: Slot, requested: i64, start: i64 },
+    /// There, and not shown at `read_committed`, although it is in no transaction.
+    Withheld { id: Id, slot: Slot, offset: i64 },
+    /// A transaction's offset and its records do not agree on whether it was committed.
+    OffsetAstray { producer: u64, last_visible: i64, offset: i64 },
+    /// A topic that was created for good is not there, and nobody deleted it.
+    TopicLost { name: String },
+    /// A topic that was deleted for good is there.
+    TopicBack { name: String },
+    /// A producer was refused what no fault explains.
+    Refused { refusal: Refusal, times: u64 },
     /// A committed group offset went back.
     GroupOffsetBack { group: usize, slot: Slot, from: i64, to: i64 },
     /// A committed group offset that nobody committed.

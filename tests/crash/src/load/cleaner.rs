@@ -31,6 +31,7 @@ pub(crate) fn delete_records(brokers: &str, topic: usize, recorder: &Recorder) {
                 continue;
             }
             let mut wish = TopicPartitionList::new();
+            recorder.requested(Slot { topic, partition }, end - KEPT);
             let before = Offset::Offset(end - KEPT);
             wish.add_partition_offset(&named.name, partition, before).unwrap();
             let deleted = runtime.block_on(admin.delete_records(&wish, &options));

@@ -1,13 +1,15 @@
 //! Producers in other languages: processes that say on their standard output what they sent and what was answered.
 //! What they read and print is described in `tests/crash/clients/CrashProducers.java`.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use super::{Producer, Recorder};
-use crate::history::{Acks, Id, Outcome, PRODUCER_SHIFT, Send, Slot};
+use crate::history::{Id, Outcome, PRODUCER_SHIFT, Send, Slot};
 use crate::time::pause;
 
 /// How a process is started, and the producers in it.
@@ -15,7 +17,9 @@ use crate::time::pause;
 pub(crate) struct External {
     /// The program and its arguments in front of the broker's address.
     pub(crate) command: Vec<String>,
-    pub(crate) directory: std::path::PathBuf,
+    pub(crate) directory: PathBuf,
+    /// What it says of itself.
+    pub(crate) log: PathBuf,
     pub(crate) producers: Vec<Producer>,
 }
 
@@ -44,7 +48,8 @@ fn start(brokers: &str, external: &External, recorder: &Recorder) -> Child {
         let topic = &recorder.history().topics[producer.topic];
         command.arg(producer.number.to_string()).arg(&topic.name).arg(topic.partitions.to_string());
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let log = File::create(&external.log).unwrap();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
     command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
@@ -67,10 +72,11 @@ fn understand(line: &str, external: &External, recorder: &Recorder) -> Option<()
             let key = words.next()?.parse().ok()?;
             let transaction = words.next()?.parse().ok();
             let slot = Slot { topic: producer.topic, partition };
-            let (acks, once) = (Acks::All, producer.idempotent);
+            let (acks, once) = (producer.acks, producer.idempotent);
             recorder.sent(id, Send { slot, key, acks, once, transaction });
         }
         "A" => recorder.acked(id, words.next()?.parse().ok()?),
+        "E" | "F" => recorder.refused(producer.number, words.next()?, what == "F"),
         "T" => recorder.transaction(
             id,
             match words.next()? {

@@ -11,8 +11,13 @@ use crate::history::{GroupAction, Slot, Topic};
 /// So many records are read for one commit.
 const RECORDS: u32 = 20;
 
+/// The member of this group has a name of its own. Another's may be a ghost after a kill, when the answer to its join was
+/// lost, and the next join waits until that one's session is over.
+const STATIC: usize = 1;
+
 /// The group's one member.
 struct Member<'a> {
+    brokers: &'a str,
     consumer: BaseConsumer,
     group: usize,
     topic: usize,
@@ -25,7 +30,25 @@ struct Member<'a> {
 /// Reads and commits until told to stop.
 pub(crate) fn commit_offsets(brokers: &str, group: usize, topic: usize, recorder: &Recorder) {
     let named = recorder.history().topics[topic].clone();
-    let consumer: BaseConsumer = client(brokers)
+    let consumer = join(brokers, group, &named);
+    let next = vec![-1; usize::try_from(named.partitions).unwrap()];
+    let mut member = Member { brokers, consumer, group, topic, named, recorder, next };
+    while !recorder.readers_stop() {
+        for _ in 0..RECORDS {
+            member.read();
+        }
+        member.commit();
+        member.fetch();
+        member.come_back();
+    }
+}
+
+fn join(brokers: &str, group: usize, topic: &Topic) -> BaseConsumer {
+    let mut config = client(brokers);
+    if group == STATIC {
+        config.set("group.instance.id", "crash");
+    }
+    let consumer: BaseConsumer = config
         .set("group.id", format!("crash-{group}"))
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
@@ -34,16 +57,8 @@ pub(crate) fn commit_offsets(brokers: &str, group: usize, topic: usize, recorder
         .set("fetch.wait.max.ms", "100")
         .create()
         .unwrap();
-    consumer.subscribe(&[&named.name]).unwrap();
-    let next = vec![-1; usize::try_from(named.partitions).unwrap()];
-    let mut member = Member { consumer, group, topic, named, recorder, next };
-    while !recorder.readers_stop() {
-        for _ in 0..RECORDS {
-            member.read();
-        }
-        member.commit();
-        member.fetch();
-    }
+    consumer.subscribe(&[&topic.name]).unwrap();
+    consumer
 }
 
 impl Member<'_> {
@@ -51,6 +66,15 @@ impl Member<'_> {
         if let Some(Ok(message)) = self.consumer.poll(Duration::from_millis(5)) {
             let next = &mut self.next[usize::try_from(message.partition()).unwrap()];
             *next = (message.offset() + 1).max(*next);
+        }
+    }
+
+    /// librdkafka gives a consumer up that is fenced. With a name of its own it is, after a kill between the answer to its
+    /// join and its sync: the broker then knows the member before, as Apache Kafka does.
+    fn come_back(&mut self) {
+        if self.consumer.client().fatal_error().is_some() {
+            self.recorder.member_replaced();
+            self.consumer = join(self.brokers, self.group, &self.named);
         }
     }
 

@@ -8,8 +8,8 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, Message};
 
-use super::{Producer, Recorder, producer, value::value_of};
-use crate::history::{Id, Send, Slot};
+use super::{Producer, Recorder, name_of, producer, value::value_of};
+use crate::history::{History, Id, Send, Slot};
 use crate::time::DEADLINE;
 
 /// Writes down what the broker acknowledged.
@@ -21,8 +21,9 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Id>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, id: Box<Id>) {
-        if let Ok(message) = result {
-            self.0.acked(*id, message.offset());
+        match result {
+            Ok(message) => self.0.acked(*id, message.offset()),
+            Err((error, _)) => self.0.refused(History::producer(*id), &name_of(error), false),
         }
     }
 }
@@ -59,13 +60,16 @@ pub(crate) fn produce(brokers: &str, load: &Producer, recorder: &Arc<Recorder>) 
                 client.poll(Duration::from_millis(2));
             }
             // A producer that gave itself up; what it had not delivered may be there or not.
-            Err((error, _)) if client.client().fatal_error().is_some() => {
-                eprintln!("{}: {error}: a new producer", topic.name);
+            Err((error, _)) => {
+                let fatal = client.client().fatal_error();
+                let name = fatal.map_or_else(|| name_of(&error), |(code, _)| format!("{code:?}"));
+                recorder.refused(load.number, &name, true);
                 client = create();
             }
-            Err((error, _)) => panic!("{}: {error}", topic.name),
         }
         client.poll(Duration::ZERO);
     }
-    client.flush(DEADLINE).unwrap();
+    if client.flush(DEADLINE).is_err() {
+        recorder.refused(load.number, "no last answer", true);
+    }
 }

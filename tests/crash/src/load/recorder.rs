@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::history::{
-    Ack, GroupAction, GroupStep, History, Id, Isolation, Outcome, Read, Send, Slot,
+    Ack, GroupAction, GroupStep, History, Id, Isolation, Made, Outcome, PRODUCER_SHIFT, Read,
+    Refusal, Send, Slot,
 };
 
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Recorder {
     decided: AtomicU64,
     /// How many transactions are being committed or aborted.
     ending: AtomicU64,
+    /// How many members of groups gave themselves up.
+    replaced: AtomicU64,
     stopping: AtomicBool,
     stopping_readers: AtomicBool,
 }
@@ -31,6 +34,7 @@ impl Recorder {
             budget: AtomicU64::new(0),
             decided: AtomicU64::new(0),
             ending: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             stopping_readers: AtomicBool::new(false),
         }
@@ -74,7 +78,18 @@ impl Recorder {
     }
 
     pub(crate) fn transaction(&self, transaction: u64, outcome: Outcome) {
-        self.history().transactions.insert(transaction, outcome);
+        let life = self.life();
+        let mut history = self.history();
+        history.transactions.insert(transaction, outcome);
+        if outcome != Outcome::Unknown {
+            history.decided.insert(transaction >> PRODUCER_SHIFT, life);
+        }
+    }
+
+    /// A producer was told that something failed, or gave itself up for that.
+    pub(crate) fn refused(&self, producer: u64, error: &str, fatal: bool) {
+        let refusal = Refusal { producer, error: error.to_owned(), fatal };
+        *self.history().refusals.entry(refusal).or_default() += 1;
     }
 
     /// So many more records are in a transaction that is committed or aborted.
@@ -103,6 +118,17 @@ impl Recorder {
         self.history().reads.push(Read { slot, offset, id, isolation, life });
     }
 
+    pub(crate) fn made(&self, topic: &str, made: Made) {
+        self.history().made.insert(topic.to_owned(), made);
+    }
+
+    /// Somebody is about to ask that a log begin here.
+    pub(crate) fn requested(&self, slot: Slot, before: i64) {
+        let mut history = self.history();
+        let known = history.requested.entry(slot).or_default();
+        *known = before.max(*known);
+    }
+
     /// The broker said that a log begins here now.
     pub(crate) fn deleted(&self, slot: Slot, start: i64) {
         let mut history = self.history();
@@ -111,7 +137,16 @@ impl Recorder {
     }
 
     pub(crate) fn group(&self, group: usize, slot: Slot, what: GroupAction) {
-        self.history().group_steps.push(GroupStep { group, slot, what });
+        let life = self.life();
+        self.history().group_steps.push(GroupStep { group, slot, what, life });
+    }
+
+    pub(crate) fn member_replaced(&self) {
+        self.replaced.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn members_replaced(&self) -> u64 {
+        self.replaced.load(Ordering::Acquire)
     }
 
     pub(crate) fn group_steps(&self) -> usize {

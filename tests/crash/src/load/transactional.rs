@@ -7,13 +7,17 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 
 use super::plain::Deliveries;
-use super::{Producer, Recorder, producer, value::value_of};
-use crate::history::{Acks, Outcome, PRODUCER_SHIFT, Send, Slot, Topic};
+use super::txn_offsets::{COMMITS_OFFSETS, TxnOffsets};
+use super::{Producer, Recorder, name_of, producer, value::value_of};
+use crate::history::{Acks, GroupAction, Outcome, PRODUCER_SHIFT, Send, Slot, Topic};
 use crate::random::Random;
 use crate::time::{DEADLINE, Stopwatch, pause};
 
 /// Tries that take longer leave the outcome unknown.
 const TRY: Duration = Duration::from_secs(5);
+
+/// Its number among the groups of the history.
+const GROUP_OF_OFFSETS: usize = 100;
 
 struct Transactions<'a> {
     brokers: &'a str,
@@ -22,6 +26,8 @@ struct Transactions<'a> {
     recorder: &'a Arc<Recorder>,
     /// Its thread serves what the broker answered, also while a commit or abort waits for that.
     client: ThreadedProducer<Deliveries>,
+    /// Of the one producer that commits some.
+    offsets: Option<TxnOffsets>,
     random: Random,
     sent: u64,
     count: u64,
@@ -30,9 +36,11 @@ struct Transactions<'a> {
 /// Runs transactions until told to stop; the last one is decided.
 pub(crate) fn produce_transactions(brokers: &str, load: &Producer, recorder: &Arc<Recorder>) {
     let topic = recorder.history().topics[load.topic].clone();
+    let offsets = (load.number == COMMITS_OFFSETS).then(|| TxnOffsets::new(brokers, &topic));
     let mut transactions = Transactions {
         brokers,
         load,
+        offsets,
         topic,
         recorder,
         client: create(brokers, load, recorder),
@@ -64,7 +72,10 @@ fn create(
             .unwrap();
         match client.init_transactions(TRY) {
             Ok(()) => return client,
-            Err(error) => assert!(waiting.elapsed() < DEADLINE, "init_transactions: {error}"),
+            Err(error) => {
+                recorder.refused(load.number, &name_of(&error), false);
+                assert!(waiting.elapsed() < DEADLINE, "init_transactions: {error}");
+            }
         }
     }
 }
@@ -76,14 +87,31 @@ impl Transactions<'_> {
         self.recorder.transaction(transaction, Outcome::Unknown);
         let wants_abort = self.random.one_in(4);
         let before = self.sent;
+        let number = i64::try_from(self.count - 1).unwrap();
+        if !wants_abort {
+            self.record_offset(GroupAction::Tried(number));
+        }
         let outcome = match self.send_and_end(transaction, wants_abort) {
             Ok(()) if wants_abort => Outcome::Aborted,
             Ok(()) => Outcome::Committed,
             Err(error) => self.give_up(&error),
         };
         self.recorder.transaction(transaction, outcome);
+        if outcome == Outcome::Committed {
+            self.record_offset(GroupAction::Committed(number));
+        }
         if outcome != Outcome::Unknown {
             self.recorder.decided(self.sent - before);
+        }
+        if let Some(Ok(offset)) = self.offsets.as_ref().map(TxnOffsets::committed) {
+            self.record_offset(GroupAction::Fetched(offset));
+        }
+    }
+
+    fn record_offset(&self, what: GroupAction) {
+        if self.offsets.is_some() {
+            let slot = Slot { topic: self.load.topic, partition: 0 };
+            self.recorder.group(GROUP_OF_OFFSETS, slot, what);
         }
     }
 
@@ -102,6 +130,10 @@ impl Transactions<'_> {
                 .key(&key)
                 .payload(&value);
             self.client.send(record).map_err(|(error, _)| error)?;
+        }
+        if let Some(offsets) = &self.offsets {
+            let wish = offsets.at(i64::try_from(self.count - 1).unwrap());
+            Self::retry(|| self.client.send_offsets_to_transaction(&wish, &offsets.group(), TRY))?;
         }
         if self.random.one_in(3) {
             // Its records lie open for a moment, so that a fault may meet them.
@@ -122,7 +154,9 @@ impl Transactions<'_> {
     fn give_up(&mut self, error: &KafkaError) -> Outcome {
         let abortable =
             matches!(error, KafkaError::Transaction(error) if error.txn_requires_abort());
-        if abortable && Self::retry(|| self.client.abort_transaction(TRY)).is_ok() {
+        let aborted = abortable && Self::retry(|| self.client.abort_transaction(TRY)).is_ok();
+        self.recorder.refused(self.load.number, &name_of(error), !aborted);
+        if aborted {
             return Outcome::Aborted;
         }
         self.client = create(self.brokers, self.load, self.recorder);

@@ -1,4 +1,5 @@
-// A kafka-go producer, acks=all, that goes on through every fault: go run ./crash BROKERS NUMBER TOPIC PARTITIONS.
+// Two kafka-go producers, acks=all and acks=1, that go on through every fault: go run ./crash BROKERS, and NUMBER TOPIC
+// PARTITIONS for each.
 // What it reads and prints is described in tests/crash/clients/CrashProducers.java.
 package main
 
@@ -7,9 +8,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,20 +45,36 @@ func place(message kafka.Message, _ ...int) int {
 }
 
 func acknowledged(messages []kafka.Message, err error) {
-	if err != nil {
-		return
-	}
 	for _, message := range messages {
 		id, _ := strconv.ParseInt(string(message.Value[:16]), 16, 64)
-		say("A %d %d", id, message.Offset)
+		if err == nil {
+			say("A %d %d", id, message.Offset)
+		} else {
+			say("E %d %s", id, name(err))
+		}
 	}
 }
 
+// name is a word for an error; all that a broken connection brings about is one.
+func name(err error) string {
+	var answer kafka.Error
+	var network net.Error
+	switch {
+	case errors.As(err, &answer):
+		return strings.ReplaceAll(answer.Title(), " ", "")
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.DeadlineExceeded):
+		return "network"
+	default:
+		return strings.ReplaceAll(err.Error(), " ", "_")
+	}
+}
+
+var (
+	budget   atomic.Int64
+	stopping atomic.Bool
+)
+
 func main() {
-	number, _ := strconv.ParseInt(os.Args[2], 10, 64)
-	partitions, _ := strconv.ParseInt(os.Args[4], 10, 64)
-	var budget atomic.Int64
-	var stopping atomic.Bool
 	go func() {
 		input := bufio.NewScanner(os.Stdin)
 		for input.Scan() {
@@ -63,11 +84,25 @@ func main() {
 		}
 		stopping.Store(true)
 	}()
+	var producers sync.WaitGroup
+	for i, acks := range []kafka.RequiredAcks{kafka.RequireAll, kafka.RequireOne} {
+		producers.Add(1)
+		go func() {
+			defer producers.Done()
+			produce(os.Args[2+3*i:5+3*i], acks)
+		}()
+	}
+	producers.Wait()
+}
+
+func produce(arguments []string, acks kafka.RequiredAcks) {
+	number, _ := strconv.ParseInt(arguments[0], 10, 64)
+	partitions, _ := strconv.ParseInt(arguments[2], 10, 64)
 	writer := &kafka.Writer{
 		Addr:            kafka.TCP(os.Args[1]),
-		Topic:           os.Args[3],
+		Topic:           arguments[1],
 		Balancer:        kafka.BalancerFunc(place),
-		RequiredAcks:    kafka.RequireAll,
+		RequiredAcks:    acks,
 		BatchSize:       20,
 		BatchTimeout:    time.Millisecond,
 		MaxAttempts:     1000,
