@@ -135,8 +135,9 @@ impl Transactions<'_> {
             let wish = offsets.at(i64::try_from(self.count - 1).unwrap());
             Self::retry(|| self.client.send_offsets_to_transaction(&wish, &offsets.group(), TRY))?;
         }
-        if self.random.one_in(3) {
-            // Its records lie open for a moment, so that a fault may meet them.
+        if abort || self.random.one_in(3) {
+            // Its records lie open for a moment, so that a fault may meet them. An abort would purge what is yet to be sent
+            // again after a fault, and librdkafka then gives its sequence numbers to others, though the broker may have it.
             self.client.flush(TRY)?;
         }
         self.recorder.while_ending(|| {
@@ -150,15 +151,9 @@ impl Transactions<'_> {
         })
     }
 
-    /// Aborts if the client may; else another takes its place, and the outcome is not known.
+    /// Another takes its place, with sequence numbers from the beginning, and the outcome is not known.
     fn give_up(&mut self, error: &KafkaError) -> Outcome {
-        let abortable =
-            matches!(error, KafkaError::Transaction(error) if error.txn_requires_abort());
-        let aborted = abortable && Self::retry(|| self.client.abort_transaction(TRY)).is_ok();
-        self.recorder.refused(self.load.number, &name_of(error), !aborted);
-        if aborted {
-            return Outcome::Aborted;
-        }
+        self.recorder.refused(self.load.number, &name_of(error), true);
         self.client = create(self.brokers, self.load, self.recorder);
         Outcome::Unknown
     }
