@@ -69,8 +69,8 @@ impl Member<'_> {
         }
     }
 
-    /// librdkafka gives a consumer up that is fenced. With a name of its own it is, after a kill between the answer to its
-    /// join and its sync: the broker then knows the member before, as Apache Kafka does.
+    /// librdkafka gives a consumer up that is fenced. With a name of its own it is now and then; presumably after a fault
+    /// between the answer to its join and its sync, for the broker then knows the member before, as Apache Kafka does.
     fn come_back(&mut self) {
         if self.consumer.client().fatal_error().is_some() {
             self.recorder.member_replaced();
