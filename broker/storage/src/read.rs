@@ -116,13 +116,12 @@ impl<'a> Reading<'a> {
             opened => opened?,
         };
         let found = file.find(position, |_, header| header.last_offset() >= from);
-        if found.is_err() && segment.file.is_retired() {
+        if !matches!(found, Ok(Some(_))) && segment.file.is_retired() {
             // Its space may be gone already.
             return Err(ReadError::Io(io::ErrorKind::NotFound.into()));
         }
-        let Some((start, first)) = found? else {
-            return Ok(nothing);
-        };
+        // Every file keeps its last batch.
+        let (start, first) = found?.ok_or_else(|| file.damaged(position))?;
         let bounds = Bounds { partition, segment: segment.file.base, upper, behind, limit };
         let end = self.end(&file, start, &first, &bounds);
         if end.is_err() && segment.file.is_retired() {
@@ -339,10 +338,13 @@ impl OpenSegment {
                 front = chunk.get(..read).unwrap_or_default();
             }
             let header = BatchHeader::parse(front).map_err(|_error| self.damaged(position))?;
+            let size = crate::codec::position(header.size_in_bytes());
+            if position + size > self.length || header.last_offset_delta < 0 {
+                return Err(self.damaged(position));
+            }
             if wanted(position, &header) {
                 return Ok(Some((position, header)));
             }
-            let size = crate::codec::position(header.size_in_bytes());
             wish =
                 if size < HEADER_CHUNK_BYTES { INDEX_INTERVAL_BYTES } else { HEADER_CHUNK_BYTES };
             position += size;

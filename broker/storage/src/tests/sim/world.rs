@@ -325,6 +325,7 @@ impl World {
                 self.note(match error {
                     AppendError::DiskFull => "produce refused, the disk is full",
                     AppendError::OutOfOrderSequence => "sequence with a gap refused",
+                    AppendError::ShuttingDown => "append refused while the engine stops",
                     other => return Err(format!("an append was refused: {other}")),
                 });
                 if let Some(index) = waiting {
