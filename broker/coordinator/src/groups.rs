@@ -133,7 +133,30 @@ impl GroupCoordinator {
         request: &JoinGroupRequest,
         ticket: Ticket,
     ) -> CoordinatorResult<()> {
-        self.live.join(&self.config, now, request, ticket)
+        let mut result = self.live.join(&self.config, now, request, ticket);
+        if result.records.is_empty() {
+            result.records.extend(self.renamed(request));
+        }
+        result
+    }
+
+    /// The group as it was recorded last, with the present member id of a static member that has come
+    /// back. It is told that id before its next generation is recorded; after a kill in between nobody
+    /// would know it, and its client be fenced for good.
+    fn renamed(&self, request: &JoinGroupRequest) -> Option<GroupRecord> {
+        let instance = request.group_instance_id.as_ref()?;
+        let present = self.live.groups.get(&request.group_id)?.static_members.get(instance)?;
+        let mut value = self.state.group(&request.group_id)?.clone();
+        let is_same = |id: &Option<String>| id.as_ref() == Some(instance);
+        let member = value.members.iter_mut().find(|one| is_same(&one.group_instance_id))?;
+        if member.member_id == *present {
+            return None;
+        }
+        let before = std::mem::replace(&mut member.member_id, present.clone());
+        if value.leader.as_ref() == Some(&before) {
+            value.leader = Some(present.clone());
+        }
+        Some(GroupRecord::Group { group_id: request.group_id.clone(), value: Some(value) })
     }
 
     /// Synchronises; the answer comes to `ticket`, at once or when the leader has assigned.

@@ -179,6 +179,24 @@ fn a_static_member_that_returns_with_other_topics_rebalances() {
 }
 
 #[test]
+fn a_static_member_that_was_given_a_new_id_is_known_by_it_after_a_kill() {
+    let mut bench = Bench::new(10);
+    let ticket = bench.join(&static_join("one", "x"));
+    bench.advance(10);
+    let first = bench.joined(ticket).clone();
+    bench.sync(&sync_of(&first.member_id, first.generation_id));
+    let mut request = static_join("one", "y");
+    request.protocols = vec![("range".to_owned(), subscription(&["other"]))];
+    let ticket = bench.join(&request);
+    let second = bench.joined(ticket).clone();
+    assert_ne!(second.member_id, first.member_id);
+    bench.restart();
+    request.member_id.clone_from(&second.member_id);
+    let ticket = bench.join(&request);
+    assert_eq!(bench.joined(ticket).error, ErrorCode::NONE);
+}
+
+#[test]
 fn a_static_member_leaves_by_its_instance_id() {
     let mut bench = Bench::new(0);
     let ticket = bench.join(&static_join("one", "x"));
