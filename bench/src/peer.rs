@@ -213,7 +213,9 @@ fn ottla(kind: Kind, programs: &Programs, directory: &Path, ports: Ports) -> Com
         .arg("--data-dir")
         .arg(directory.join("data"))
         .args(["--kafka", &format!("127.0.0.1:{}", ports.kafka)])
-        .args(["--http", &format!("127.0.0.1:{}", ports.other)]);
+        .args(["--http", &format!("127.0.0.1:{}", ports.other)])
+        // As its systemd unit does.
+        .env("MALLOC_ARENA_MAX", "2");
     for service in ["AUTH", "TASK", "NOTIFICATION"] {
         if kind == Kind::Ottla {
             command.env(format!("OTTLA__SERVICES__{service}__ENABLED"), "false");

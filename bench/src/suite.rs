@@ -36,7 +36,11 @@ const IN_FLIGHT_BYTES: usize = 32 << 20;
 const OWN_BYTES: u64 = 1 << 30;
 /// A peer that has not removed its files by then is measured beside that.
 const LONGEST_SETTLING: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// By then every peer has begun.
+const BEGUN_AFTER: Duration = Duration::from_millis(2500);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// What takes no more than this is not waited for.
+const SMALL_BYTES: u64 = 64 << 20;
 /// A peer is warm when its rate changes by no more from one slice to the next.
 const STEADY: f64 = 0.1;
 const SLICE_SECONDS: f64 = 3.0;
@@ -148,11 +152,18 @@ impl Turn<'_> {
     /// Waits until what a load has left is gone, or the next would be measured beside it: files of deleted topics,
     /// which no peer removes at once, and pages that are not written yet.
     fn settle(&self, free_before: u64) -> io::Result<()> {
+        let mut free = self.peer.free_bytes()?;
+        if free + SMALL_BYTES > free_before {
+            return Ok(());
+        }
         let started = Stopwatch::start();
-        while self.peer.free_bytes()? + OWN_BYTES < free_before
-            && started.elapsed() < LONGEST_SETTLING
-        {
+        thread::sleep(BEGUN_AFTER);
+        while started.elapsed() < LONGEST_SETTLING {
             thread::sleep(LOOK_AGAIN);
+            let before = std::mem::replace(&mut free, self.peer.free_bytes()?);
+            if before == free && free + OWN_BYTES > free_before {
+                break;
+            }
         }
         rustix::fs::sync();
         Ok(())
