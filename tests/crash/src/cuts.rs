@@ -21,8 +21,8 @@ use crate::watch::{Moment, wait_for};
 
 /// After so long without the sign that it waits for, the cut comes anyway.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A start has about so many operations on the disk.
-const OPERATIONS_OF_A_START: u64 = 150;
+/// Every start has more operations on the disk than the first, few more than the second.
+const OPERATIONS_OF_A_START: [u64; 2] = [8, 60];
 /// Answers that were on their way have arrived when none came for so long.
 const QUIET: Duration = Duration::from_millis(5);
 /// How long a sync takes on a disk that is slow.
@@ -250,7 +250,9 @@ impl Power for Cut {
             Moment::Resurfacing(_) => wait_for(moment, subject.data_dir(), recorder),
             Moment::Turning => self.blow(Sign::Turn, 1),
             Moment::Starting(_) => {
-                self.blow(Sign::Anything, OPERATIONS_OF_A_START) && !subject.is_ready()
+                let [least, most] = OPERATIONS_OF_A_START;
+                let operations = if self.random.one_in(2) { least } else { most };
+                self.blow(Sign::Anything, operations) && !subject.is_ready()
             }
             Moment::Checkpointing => self.blow(Sign::Checkpoint, 8),
             Moment::Sealing => self.blow(Sign::Seal, 8),
