@@ -80,13 +80,15 @@ impl View {
 fn sign_of(name: &OsStr, is_write: bool, goes: bool) -> Sign {
     let name = name.to_string_lossy();
     let is_log = Path::new(name.as_ref()).extension().is_some_and(|found| found == "log");
+    let is_meta = name.ends_with(".meta");
     if name.starts_with("checkpoint-") {
         Sign::Checkpoint
     } else if name.ends_with(".cleaned") {
         if is_write || !goes { Sign::Compact } else { Sign::Swap }
-    } else if is_log && goes {
+    } else if (is_log || is_meta) && goes {
+        // A failure of that is no reason to end.
         Sign::Clean
-    } else if (is_log && !is_write) || name.ends_with(".meta") {
+    } else if (is_log && !is_write) || is_meta {
         Sign::Seal
     } else {
         Sign::Anything
