@@ -158,13 +158,13 @@ impl Peer {
         page_cache::evict(&self.directory)
     }
 
-    /// Ends it and starts it on what it left; `ready_after` is that of the new start.
     /// What the file system of its directory has left.
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
         let found = rustix::fs::statvfs(&self.directory)?;
         Ok(found.f_bavail * found.f_frsize)
     }
 
+    /// Ends it and starts it on what it left; `ready_after` is that of the new start.
     pub(crate) fn restart(&mut self, ending: Ending) -> io::Result<()> {
         let signal = match ending {
             Ending::Clean => Signal::TERM,

@@ -1,6 +1,7 @@
 //! The cleaner: what may go. One thread compacts: it decides, reads, and writes files anew. Another
-//! does what must not wait for that: retention, and the files of deleted topics. What changes a log goes through
-//! the committer's queue, and files are removed and replaced by the checkpoint that knows of it.
+//! does what must not wait for that: retention, and what deleted files have left. What changes a
+//! log goes through the committer's queue, and its files are removed and replaced by the checkpoint
+//! that knows of it.
 
 mod batches;
 mod candidate;

@@ -261,7 +261,7 @@ impl Committer {
     }
 
     /// How long a cycle may be so that it lies in one segment.
-    pub(super) fn longest_cycle(&self) -> usize {
+    fn longest_cycle(&self) -> usize {
         let segment = self.shared.ring_files.segment_bytes - FIRST_CYCLE;
         MAX_CYCLE_BYTES.min(usize::try_from(segment).unwrap_or(usize::MAX))
     }

@@ -105,8 +105,8 @@ impl Published {
         woken.into_iter().map(|(_, done)| done).collect()
     }
 
-    /// Who waits for what will not come.
-    pub(crate) fn forget_waiting(&mut self) -> impl Drop + use<> {
+    /// Takes out who waits: in a deleted partition for what will not come.
+    pub(crate) fn take_waiting(&mut self) -> Vec<(Offset, Done<()>)> {
         std::mem::take(&mut self.waiting)
     }
 

@@ -50,6 +50,13 @@ fn settings(offsets_check_interval: Duration) -> Settings {
     }
 }
 
+/// Stops the task and waits until it has.
+async fn end(coordinator: Coordinator, tasks: Tasks, stop: &CancellationToken) {
+    stop.cancel();
+    drop(coordinator);
+    tasks.join(Duration::from_secs(10)).await;
+}
+
 /// A commit by nobody's member.
 fn commit_of(group_id: String, partition: TopicPartition, offset: i64) -> Commit {
     Commit {
@@ -120,9 +127,7 @@ async fn a_failed_append_is_forgotten_and_nobody_is_told_that_it_succeeded() {
     assert_eq!(committed(&coordinator).await, [7]);
     commit(&coordinator, 8).await;
     assert_eq!(committed(&coordinator).await, [8]);
-    stop.cancel();
-    drop(coordinator);
-    tasks.join(Duration::from_secs(10)).await;
+    end(coordinator, tasks, &stop).await;
     close(storage, &directory).await;
 }
 
@@ -162,9 +167,7 @@ async fn a_marker_among_the_transactions_is_not_in_the_way() {
     append_to(&storage, partition, marker).await;
     let coordinator = start(&storage, &mut tasks, &stop).await;
     commit(&coordinator, 7).await;
-    stop.cancel();
-    drop(coordinator);
-    tasks.join(Duration::from_secs(10)).await;
+    end(coordinator, tasks, &stop).await;
     close(storage, &directory).await;
 }
 
@@ -194,9 +197,7 @@ async fn very_many_records_are_several_appends_in_their_order() {
     assert_eq!(held.wait().await, Ok(ErrorCode::NONE));
     let held = coordinator.call(move |groups, _, _| groups.delete_group(&long)).await;
     assert_eq!(held.wait().await, Ok(ErrorCode::GROUP_ID_NOT_FOUND));
-    stop.cancel();
-    drop(coordinator);
-    tasks.join(Duration::from_secs(10)).await;
+    end(coordinator, tasks, &stop).await;
     close(storage, &directory).await;
 }
 
@@ -233,9 +234,7 @@ async fn offsets_of_a_topic_that_is_not_there_are_forgotten_at_the_start() {
             commit(&coordinator, 7).await;
         }
         assert_eq!(committed(&coordinator).await, expected);
-        stop.cancel();
-        drop(coordinator);
-        tasks.join(Duration::from_secs(10)).await;
+        end(coordinator, tasks, &stop).await;
     }
     close(storage, &directory).await;
 }
@@ -251,9 +250,7 @@ async fn offsets_of_a_topic_that_is_not_there_are_forgotten_at_the_next_look() {
     commit(&coordinator, 7).await;
     let gone = async { while !committed(&coordinator).await.is_empty() {} };
     tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
-    stop.cancel();
-    drop(coordinator);
-    tasks.join(Duration::from_secs(10)).await;
+    end(coordinator, tasks, &stop).await;
     close(storage, &directory).await;
 }
 
@@ -271,9 +268,7 @@ async fn committed_offsets_are_there_without_the_map() {
             assert_eq!(committed(&coordinator).await, [offset - 1]);
         }
         commit(&coordinator, offset).await;
-        stop.cancel();
-        drop(coordinator);
-        tasks.join(Duration::from_secs(10)).await;
+        end(coordinator, tasks, &stop).await;
         close(storage, &directory).await;
         std::fs::remove_dir_all(directory.path().join("data/map")).unwrap();
     }

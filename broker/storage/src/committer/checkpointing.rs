@@ -89,7 +89,7 @@ impl Committer {
             self.uncovered.rolled.retain(|rolled| !rolled.file.dir.starts_with(&dir));
             self.uncovered.dirs.retain(|path| !path.starts_with(&dir));
             for partition in &partitions {
-                let waiting = partition.published().forget_waiting();
+                let waiting = partition.published().take_waiting();
                 drop(waiting);
             }
             self.shared.leftovers.add_topic(DeletedTopic { dir, partitions });
