@@ -79,7 +79,7 @@ fn run() -> io::Result<()> {
                 continue;
             }
             filler.fill()?;
-            if let Err(error) = suite::turn(&runtime, *kind, &options, &mut report) {
+            if let Err(error) = suite::turn(&runtime, *kind, &options, &mut filler, &mut report) {
                 report.note(format!("{}: {error}", kind.name()));
             }
         }

@@ -1,7 +1,8 @@
-//! The page cache, filled before a turn and emptied of a peer's files.
+//! The page cache, filled before each load and emptied of a peer's files.
 //!
-//! Memory that a virtual machine touches for the first time is several times slower than memory it has touched before,
-//! so a turn begins with no memory untouched: the page cache holds a file's zeroes and gives them up for what is written.
+//! Memory that a virtual machine touches for the first time, or since its host took it back, is several times slower than
+//! memory it has touched before. So a load begins with none that is free: the page cache holds a file's zeroes and gives
+//! them up for what is written.
 
 use std::{
     fs::{self, File},
@@ -16,8 +17,11 @@ use crate::{process, time::Stopwatch};
 
 /// Left free, for the kernel keeps about so much free by itself.
 const LEFT_FREE_MB: f64 = 600.0;
-/// A hypervisor that takes memory back as fast as it is filled would keep this going for ever.
-const LONGEST: Duration = Duration::from_secs(15);
+/// However much there is.
+const LONGEST: Duration = Duration::from_mins(1);
+/// A hypervisor that takes memory back as fast as it is filled leaves more than this after so long.
+const STEP: Duration = Duration::from_millis(500);
+const LEAST_STEP_MB: f64 = 20.0;
 const PIECE_BYTES: usize = 1 << 20;
 /// More than a machine has memory; a file with a hole of this size takes no room on the disk.
 const HOLE_BYTES: u64 = 1 << 40;
@@ -39,16 +43,29 @@ impl Filler {
         Ok(Self { path, file })
     }
 
-    /// Reads on in the file until no memory is free.
+    /// Reads on in the file until no memory is free, or what is free does not become less.
     pub(crate) fn fill(&mut self) -> io::Result<()> {
         let mut piece = vec![0; PIECE_BYTES];
         let started = Stopwatch::start();
-        while process::free_mb()? > LEFT_FREE_MB && started.elapsed() < LONGEST {
-            for _ in 0..64 {
-                if self.file.read(&mut piece)? == 0 {
-                    // So much was read in the turns before.
-                    self.file.rewind()?;
-                }
+        let mut free = process::free_mb()?;
+        while free > LEFT_FREE_MB && started.elapsed() < LONGEST {
+            let step = Stopwatch::start();
+            while step.elapsed() < STEP && process::free_mb()? > LEFT_FREE_MB {
+                self.read_on(&mut piece)?;
+            }
+            let before = std::mem::replace(&mut free, process::free_mb()?);
+            if before - free < LEAST_STEP_MB {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_on(&mut self, piece: &mut [u8]) -> io::Result<()> {
+        for _ in 0..16 {
+            if self.file.read(piece)? == 0 {
+                // So much was read in the turns before.
+                self.file.rewind()?;
             }
         }
         Ok(())

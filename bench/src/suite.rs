@@ -12,6 +12,7 @@ use crate::{
     http,
     load::{self, RECORD_BYTES, Shape, Throughput},
     options::Options,
+    page_cache::Filler,
     peer::{Kind, Peer},
     process::{self, Used},
     progress,
@@ -82,6 +83,7 @@ struct Turn<'a> {
     peer: Peer,
     runtime: &'a Runtime,
     options: &'a Options,
+    filler: &'a mut Filler,
     figures: Figures,
     /// The most memory of any of its processes so far.
     peak_mb: f64,
@@ -92,6 +94,7 @@ pub(crate) fn turn(
     runtime: &Runtime,
     kind: Kind,
     options: &Options,
+    filler: &mut Filler,
     report: &mut Report,
 ) -> io::Result<()> {
     let groups: Vec<&Group> =
@@ -100,7 +103,8 @@ pub(crate) fn turn(
         return Ok(());
     }
     let peer = Peer::start(kind, &options.programs, &options.directory.join("peer"))?;
-    let mut turn = Turn { peer, runtime, options, figures: Figures::default(), peak_mb: 0.0 };
+    let mut turn =
+        Turn { peer, runtime, options, filler, figures: Figures::default(), peak_mb: 0.0 };
     turn.figures.set("ready on an empty directory, ms", milliseconds(turn.peer.ready_after));
     turn.figures.set(row::IDLE, process::resident_mb(turn.peer.pid())?);
     progress(&format!("{}: warm-up", kind.name()))?;
@@ -150,8 +154,10 @@ impl Turn<'_> {
     }
 
     /// Waits until what a load has left is gone, or the next would be measured beside it: files of deleted topics,
-    /// which no peer removes at once, and pages that are not written yet.
-    fn settle(&self, free_before: u64) -> io::Result<()> {
+    /// which no peer removes at once, and pages that are not written yet. The memory that the files leave is filled
+    /// again before a hypervisor takes it.
+    fn settle(&mut self, free_before: u64) -> io::Result<()> {
+        self.filler.fill()?;
         let mut free = self.peer.free_bytes()?;
         if free + SMALL_BYTES > free_before {
             return Ok(());
@@ -160,13 +166,20 @@ impl Turn<'_> {
         thread::sleep(BEGUN_AFTER);
         while started.elapsed() < LONGEST_SETTLING {
             thread::sleep(LOOK_AGAIN);
+            self.filler.fill()?;
             let before = std::mem::replace(&mut free, self.peer.free_bytes()?);
             if before == free && free + OWN_BYTES > free_before {
                 break;
             }
         }
         rustix::fs::sync();
-        Ok(())
+        self.filler.fill()
+    }
+
+    /// Has the next reader of the peer's records read the disk.
+    fn evict(&mut self) -> io::Result<()> {
+        self.peer.evict()?;
+        self.filler.fill()
     }
 
     /// What the peer's process used while `work` was done.
@@ -236,7 +249,7 @@ fn throughput(turn: &mut Turn<'_>) -> io::Result<()> {
         let shape = one_kib("bench-all", "all");
         turn.produced("produce acks=all", &shape)?;
         turn.consumed("consume", &shape)?;
-        turn.peer.evict()?;
+        turn.evict()?;
         turn.consumed("consume cold", &shape)
     });
     // Also when a peer could do only a part of the one, it shows what it can of the other.

@@ -79,7 +79,7 @@ fn cold_reader(turn: &mut Turn<'_>) -> io::Result<()> {
         let until = Until::Sent(bytes.min(OLD_BYTES_MAX));
         let old = saturating(OTHER_TOPIC, PARTITIONS, 16 << 10, CONNECTIONS, until);
         produce::run(&turn.peer.brokers, &old)?;
-        turn.peer.evict()?;
+        turn.evict()?;
         let all: Vec<i32> = (0..PARTITIONS).collect();
         let limit = turn.limit();
         let load = fetch::Load { topic: OTHER_TOPIC, partitions: &all, connections: 1, limit };

@@ -39,9 +39,9 @@ fn batches_of(turn: &mut Turn<'_>, kib: usize) -> io::Result<()> {
         turn.throughput(&format!("raw fetch, {kib} KiB batches, {name}"), moved, used)
     };
     read(turn, "page cache")?;
-    turn.peer.evict()?;
+    turn.evict()?;
     read(turn, "cold")?;
-    turn.peer.evict()?;
+    turn.evict()?;
     let (mut bytes, mut took) = (0, Duration::ZERO);
     for partition in 0..ALONE {
         let alone = Load { partitions: &[partition], connections: 1, ..everything };
