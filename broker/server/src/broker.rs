@@ -64,7 +64,7 @@ pub struct Broker {
 impl Broker {
     /// Listens and serves until [`Broker::shutdown`].
     pub async fn start(config: Config, storage: Storage) -> Result<Self, StartError> {
-        let listeners = Listeners::bind(&config).await?;
+        let listeners = Listeners::bind(&config)?;
         let local_addr = listeners.plaintext.address();
         let ssl_addr = listeners.ssl.as_ref().map(Listener::address);
         let stop = CancellationToken::new();

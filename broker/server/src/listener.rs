@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::protocol::StrBytes;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -14,6 +14,12 @@ use crate::broker::StartError;
 use crate::seldom::Seldom;
 use crate::transport::Transport;
 use crate::{Config, Keystore};
+
+/// The kernel holds twice as much of answers that a client has not taken. More makes a fetch on the same machine
+/// slower, and lets each slow reader hold megabytes.
+const SEND_BUFFER_BYTES: u32 = 128 << 10;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// A bound socket.
 pub(crate) struct Listener {
@@ -60,12 +66,12 @@ enum HandshakeError {
 
 impl Listeners {
     /// Binds what the configuration names.
-    pub(crate) async fn bind(config: &Config) -> Result<Self, StartError> {
-        let plaintext = Listener::bind(config.kafka, config.advertised.as_ref(), None).await?;
+    pub(crate) fn bind(config: &Config) -> Result<Self, StartError> {
+        let plaintext = Listener::bind(config.kafka, config.advertised.as_ref(), None)?;
         let ssl = match &config.ssl {
             Some(ssl) => {
                 let keystore = Some(&ssl.keystore);
-                Some(Listener::bind(ssl.address, ssl.advertised.as_ref(), keystore).await?)
+                Some(Listener::bind(ssl.address, ssl.advertised.as_ref(), keystore)?)
             }
             None => None,
         };
@@ -84,14 +90,24 @@ impl Listeners {
     }
 }
 
+/// The accepted sockets inherit what is set here.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart is not refused for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 impl Listener {
-    async fn bind(
+    fn bind(
         address: SocketAddr,
         advertised: Option<&String>,
         keystore: Option<&Keystore>,
     ) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { address, source };
-        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let socket = listen(address).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         let text = advertised.cloned().unwrap_or_else(|| address.to_string());
         let Some(advertised) = host_and_port(&text) else {
