@@ -262,6 +262,8 @@ impl FileSlice {
 #[derive(Clone, Debug)]
 pub struct ReadResult {
     pub slices: Vec<FileSlice>,
+    /// The offset behind what the slices hold.
+    pub next_offset: Offset,
     pub snapshot: LogOffsetSnapshot,
     /// Sorted by first offset; only for `ReadCommitted`.
     pub aborted: Vec<AbortedTransaction>,

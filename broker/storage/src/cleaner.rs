@@ -27,11 +27,12 @@ use crate::{
     catalogue::METADATA,
     host::{Open, read_exact},
     keeper::{Clean, Meta, Swap},
-    partition::Segment,
+    partition::{Segment, with_ends},
     queue::Request,
     settings::TopicSettings,
     shared::Shared,
 };
+use batches::Batches;
 use candidate::Candidate;
 use compaction::{Failure, Pass};
 use output::Output;
@@ -242,13 +243,14 @@ fn fill(
     mut output: Output<'_>,
 ) -> Result<Filled, Failure> {
     let (mut dropped, mut aborted, mut producers) = (Vec::new(), Vec::new(), None);
-    for segment in group {
+    for (segment, segment_end) in with_ends(group, end) {
         let meta = Meta::read(shared.host.disk.as_ref(), &segment.file)?;
         // The checkpoint that makes a file cleanable has written it.
         let meta = meta.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         aborted.extend(meta.state.segment_aborted);
         producers = Some(meta.state.producers);
-        dropped.extend(pass.filter(segment, end, |batch| output.push(batch))?);
+        let batches = Batches::of(shared, segment, segment_end)?;
+        dropped.extend(pass.filter(batches, end, |batch| output.push(batch))?);
     }
     aborted.retain(|one| !dropped.contains(&one.last_offset));
     let (segment, rows) = output.finish(producers.unwrap_or_default(), aborted)?;

@@ -26,6 +26,14 @@ pub(crate) struct Segment {
     pub(crate) length: u64,
 }
 
+/// Each of the files, which lie behind one another, and where it ends; the last does at `end`.
+pub(crate) fn with_ends(
+    segments: &[Segment],
+    end: Offset,
+) -> impl Iterator<Item = (&Segment, Offset)> {
+    segments.iter().zip(segments.iter().skip(1).map(|next| next.file.base).chain([end]))
+}
+
 /// Everything published about a partition.
 #[derive(Default)]
 pub(crate) struct Published {

@@ -13,7 +13,7 @@ use crate::{
     db::Map,
     host::{Disk, DiskFile},
     log_state::{INDEX_INTERVAL_BYTES, Row},
-    partition::{Partition, Segment},
+    partition::{Partition, Segment, with_ends},
     producer::Aborted,
     segment_file::OpenFiles,
     shared::Shared,
@@ -46,7 +46,22 @@ struct OpenSegment {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     length: u64,
+    /// Its offsets lie in front of this.
+    behind: Offset,
     patience: Patience,
+}
+
+/// A place in a file where a batch begins, and an offset that it is not in front of.
+#[derive(Clone, Copy)]
+struct Place {
+    position: u64,
+    offset: Offset,
+}
+
+impl From<Row> for Place {
+    fn from(row: Row) -> Self {
+        Self { position: row.position, offset: row.offset }
+    }
 }
 
 /// What the end of a read depends on.
@@ -97,7 +112,8 @@ impl<'a> Reading<'a> {
         };
         let index = published.segment_of(from);
         let segment = index.and_then(|index| published.segments.get(index));
-        let nothing = ReadResult { slices: Vec::new(), snapshot, aborted: Vec::new() };
+        let nothing =
+            ReadResult { slices: Vec::new(), next_offset: from, snapshot, aborted: Vec::new() };
         let Some(segment) = segment.filter(|_| from < upper).cloned() else {
             return Ok(nothing);
         };
@@ -105,23 +121,23 @@ impl<'a> Reading<'a> {
         let behind = next.map_or(snapshot.high_watermark, |next| next.file.base);
         let row = published.row_before(from).filter(|row| row.segment == segment.file.base);
         drop(published);
-        let position = match self.row_before(partition, row, from) {
-            Some(row) if row.segment == segment.file.base => row.position,
-            _ => 0,
+        let place = match self.row_before(partition, row, from) {
+            Some(row) if row.segment == segment.file.base => Place::from(row),
+            _ => Place { position: 0, offset: segment.file.base },
         };
-        let file = match self.open(&segment) {
+        let file = match self.open(&segment, behind) {
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(gone(partition, from, error));
             }
             opened => opened?,
         };
-        let found = file.find(position, |_, header| header.last_offset() >= from);
+        let found = file.find(place, |_, header| header.last_offset() >= from);
         if !matches!(found, Ok(Some(_))) && segment.file.is_retired() {
             // Its space may be gone already.
             return Err(ReadError::Io(io::ErrorKind::NotFound.into()));
         }
         // Every file keeps its last batch.
-        let (start, first) = found?.ok_or_else(|| file.damaged(position))?;
+        let (start, first) = found?.ok_or_else(|| file.damaged(place.position))?;
         let bounds = Bounds { partition, segment: segment.file.base, upper, behind, limit };
         let end = self.end(&file, start, &first, &bounds);
         if end.is_err() && segment.file.is_retired() {
@@ -140,7 +156,7 @@ impl<'a> Reading<'a> {
             return Err(ReadError::Io(io::ErrorKind::NotFound.into()));
         }
         let slice = FileSlice { length: in_memory(end - start), file: file.file, position: start };
-        Ok(ReadResult { slices: vec![slice], snapshot, aborted })
+        Ok(ReadResult { slices: vec![slice], next_offset, snapshot, aborted })
     }
 
     /// Where whole batches from `start` on end that lie below the upper offset and within the
@@ -171,7 +187,8 @@ impl<'a> Reading<'a> {
             return Ok(Some((file.length, bounds.behind)));
         }
         let row = self.last_row_up_to(bounds, first.base_offset, last);
-        let from = row.map_or(start, |row| row.position);
+        let first = Place { position: start, offset: first.base_offset };
+        let from = row.map_or(first, Place::from);
         let beyond = |at: u64, header: &BatchHeader| {
             at + position(header.size_in_bytes()) > last || header.base_offset >= upper
         };
@@ -252,20 +269,18 @@ impl<'a> Reading<'a> {
         let published = partition.published();
         let offsets = published.offsets;
         let first = published.segment_of(offsets.log_start_offset).unwrap_or(0);
-        let segments: Vec<Segment> = published
-            .segments
-            .iter()
-            .skip(first)
-            .filter(|segment| segment.max_timestamp >= timestamp && segment.length > 0)
-            .cloned()
+        let segments = published.segments.get(first..).unwrap_or_default();
+        let segments: Vec<(Segment, Offset)> = with_ends(segments, offsets.high_watermark)
+            .filter(|(segment, _)| segment.max_timestamp >= timestamp && segment.length > 0)
+            .map(|(segment, behind)| (segment.clone(), behind))
             .collect();
         let rows = published.rows.clone();
         drop(published);
         let wanted = |offset, time| offset >= offsets.log_start_offset && time >= timestamp;
-        for segment in &segments {
-            let position = self.last_row(partition, segment, &rows, timestamp);
-            let file = self.open(segment)?;
-            if let Some(record) = file.first_record(position, timestamp, wanted)? {
+        for (segment, behind) in &segments {
+            let place = self.last_row(partition, segment, &rows, timestamp);
+            let file = self.open(segment, *behind)?;
+            if let Some(record) = file.first_record(place, timestamp, wanted)? {
                 return Ok((record.0 < offsets.high_watermark).then_some(record));
             }
         }
@@ -298,29 +313,31 @@ impl<'a> Reading<'a> {
         segment: &Segment,
         rows: &[Row],
         timestamp: TimestampMs,
-    ) -> u64 {
+    ) -> Place {
         let base = segment.file.base;
         let smaller = |row: &Row| row.segment == base && row.max_timestamp_before < timestamp;
         let in_memory = rows.iter().rev().find(|row| smaller(row)).copied();
         let row = in_memory
             .or_else(|| self.map.rows(partition.id, base, base).take_while(smaller).last());
-        row.map_or(0, |row| row.position)
+        row.map_or(Place { position: 0, offset: base }, Place::from)
     }
 
-    fn open(&self, segment: &Segment) -> Result<OpenSegment, ReadError> {
+    /// Opens a file, behind whose last batch this offset lies.
+    fn open(&self, segment: &Segment, behind: Offset) -> Result<OpenSegment, ReadError> {
         let file = segment.file.for_reading(self.disk, self.open_files)?;
         let (path, patience) = (segment.file.path(), self.patience);
-        Ok(OpenSegment { file, path, length: segment.length, patience })
+        Ok(OpenSegment { file, path, length: segment.length, behind, patience })
     }
 }
 
 impl OpenSegment {
-    /// The first batch from `position` on that is wanted, by its own position and header.
+    /// The first batch from `place` on that is wanted, by its own position and header.
     fn find(
         &self,
-        mut position: u64,
+        place: Place,
         wanted: impl Fn(u64, &BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
+        let Place { mut position, offset: mut next } = place;
         let mut chunk = Vec::new();
         let mut chunk_at = position;
         // Most searches end at the first batch, and of large batches only the headers are looked at.
@@ -339,9 +356,14 @@ impl OpenSegment {
             }
             let header = BatchHeader::parse(front).map_err(|_error| self.damaged(position))?;
             let size = crate::codec::position(header.size_in_bytes());
-            if position + size > self.length || header.last_offset_delta < 0 {
+            // No checksum covers the base offset.
+            let fits = header.base_offset >= next
+                && header.last_offset_delta >= 0
+                && header.next_offset() <= self.behind;
+            if position + size > self.length || !fits {
                 return Err(self.damaged(position));
             }
+            next = header.next_offset();
             if wanted(position, &header) {
                 return Ok(Some((position, header)));
             }
@@ -352,22 +374,23 @@ impl OpenSegment {
         Ok(None)
     }
 
-    /// The first record from `position` on that is wanted; none is before `timestamp`.
+    /// The first record from `place` on that is wanted; none is before `timestamp`.
     fn first_record(
         &self,
-        mut position: u64,
+        mut place: Place,
         timestamp: TimestampMs,
         wanted: impl Fn(Offset, TimestampMs) -> bool,
     ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
         loop {
-            let found = self.find(position, |_, header| header.max_timestamp >= timestamp)?;
+            let found = self.find(place, |_, header| header.max_timestamp >= timestamp)?;
             let Some((at, header)) = found else { return Ok(None) };
             let batch = self.load(at, header.size_in_bytes())?;
             let record = first_record(&batch, &wanted).map_err(|_error| self.damaged(at))?;
             if record.is_some() {
                 return Ok(record);
             }
-            position = at + crate::codec::position(header.size_in_bytes());
+            let position = at + crate::codec::position(header.size_in_bytes());
+            place = Place { position, offset: header.next_offset() };
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use wire::batch::{BatchHeader, BatchView, HEADER_BYTES};
+use wire::{
+    Offset,
+    batch::{BatchHeader, BatchView, HEADER_BYTES},
+};
 
 use super::compaction::Failure;
 use crate::{
@@ -19,22 +22,34 @@ pub(super) struct Batches {
     path: PathBuf,
     at: u64,
     end: u64,
+    /// What the next offset is not in front of.
+    next: Offset,
+    /// The first offset behind the file.
+    behind: Offset,
     chunk: Vec<u8>,
     chunk_at: u64,
 }
 
 impl Batches {
-    pub(super) fn of(shared: &Shared, segment: &Segment) -> io::Result<Self> {
-        let file = segment.file.for_reading(shared.host.disk.as_ref(), &shared.open_files)?;
-        let path = segment.file.path();
-        Ok(Self { file, path, at: 0, end: segment.length, chunk: Vec::new(), chunk_at: 0 })
+    /// Those of a file behind which this offset lies.
+    pub(super) fn of(shared: &Shared, segment: &Segment, behind: Offset) -> io::Result<Self> {
+        Ok(Self {
+            file: segment.file.for_reading(shared.host.disk.as_ref(), &shared.open_files)?,
+            path: segment.file.path(),
+            at: 0,
+            end: segment.length,
+            next: segment.file.base,
+            behind,
+            chunk: Vec::new(),
+            chunk_at: 0,
+        })
     }
 
     pub(super) fn damaged(&self) -> Failure {
         Failure::Damaged { path: self.path.clone(), position: self.at }
     }
 
-    /// The next batch, its checksum verified.
+    /// The next batch, its checksum verified, and its offsets, which that does not cover.
     pub(super) fn next_batch(&mut self) -> Result<Option<BatchView<'_>>, Failure> {
         if self.at >= self.end {
             return Ok(None);
@@ -43,9 +58,11 @@ impl Batches {
         let header = BatchHeader::parse(self.front()).map_err(|_error| self.damaged())?;
         self.fill(header.size_in_bytes())?;
         let whole = BatchView::parse(self.front()).is_ok_and(|view| view.verify_crc().is_ok());
-        if !whole {
+        let fits = header.base_offset >= self.next && header.next_offset() <= self.behind;
+        if !whole || !fits {
             return Err(self.damaged());
         }
+        self.next = header.next_offset();
         let from = in_memory(self.at - self.chunk_at);
         self.at += position(header.size_in_bytes());
         let front = self.chunk.get(from..).unwrap_or_default();

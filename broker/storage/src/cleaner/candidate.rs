@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wire::{Offset, TimestampMs};
 
 use crate::{
-    partition::{Partition, Published, Segment},
+    partition::{Partition, Published, Segment, with_ends},
     settings::TopicSettings,
 };
 
@@ -39,9 +39,8 @@ impl Candidate {
         let (segments, end) = cleanable(&published, &settings, now);
         let first_dirty = published.cleaned_to.max(published.offsets.log_start_offset);
         drop(published);
-        let ends = segments.iter().skip(1).map(|next| next.file.base).chain([end]);
         let (mut clean, mut dirty) = (0_u64, 0_u64);
-        for (segment, end) in segments.iter().zip(ends) {
+        for (segment, end) in with_ends(&segments, end) {
             let bytes = if end > first_dirty { &mut dirty } else { &mut clean };
             *bytes += segment.length;
         }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     codec::position,
     keeper::Meta,
-    partition::Segment,
+    partition::{Segment, with_ends},
     producer::{Aborted, Newest},
     shared::Shared,
 };
@@ -107,10 +107,8 @@ impl<'a> Pass<'a> {
 
     fn learn(&mut self) -> Result<(), Failure> {
         let first_dirty = self.candidate.first_dirty;
-        let segments = &self.candidate.segments;
-        let ends = segments.iter().skip(1).map(|next| next.file.base).chain([self.candidate.end]);
-        for (segment, end) in segments.iter().zip(ends) {
-            if end > first_dirty && !self.learn_file(segment)? {
+        for (segment, end) in with_ends(&self.candidate.segments, self.candidate.end) {
+            if end > first_dirty && !self.learn_file(segment, end)? {
                 return Ok(());
             }
             self.keys.upto = end;
@@ -119,9 +117,9 @@ impl<'a> Pass<'a> {
     }
 
     /// `false` once there is no room for more keys.
-    fn learn_file(&mut self, segment: &Segment) -> Result<bool, Failure> {
+    fn learn_file(&mut self, segment: &Segment, end: Offset) -> Result<bool, Failure> {
         let first_dirty = self.candidate.first_dirty;
-        let mut batches = Batches::of(self.shared, segment)?;
+        let mut batches = Batches::of(self.shared, segment, end)?;
         loop {
             if self.shared.cleaning.is_stopping() {
                 return Err(Failure::Stopping);
@@ -171,12 +169,11 @@ impl<'a> Pass<'a> {
     /// itself where the next begins. Answers the markers that went.
     pub(super) fn filter(
         &mut self,
-        segment: &Segment,
+        mut batches: Batches,
         end: Offset,
         mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<Vec<Offset>, Failure> {
         let mut dropped_markers = Vec::new();
-        let mut batches = Batches::of(self.shared, segment)?;
         loop {
             if self.shared.cleaning.is_stopping() {
                 return Err(Failure::Stopping);

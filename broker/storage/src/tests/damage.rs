@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Append, Config, Damage, Durability, Host, Inspection, Isolation, OpenError, PartitionId,
-    RepairReport, Storage, repair, segment_file::base_of,
+    ReadError, ReadLimit, RepairReport, Storage, repair, segment_file::base_of,
 };
 
 /// Ten records in each of two topics, one cycle each, and an end as kill -9 makes it.
@@ -214,6 +214,31 @@ fn without_journal_version_or_map_the_logs_are_kept() {
         assert_eq!(fs::read_to_string(dir.path().join("version")).unwrap(), id, "{gone}");
         let storage = open(dir.path());
         assert_eq!(records(&storage, p), 10, "{gone}");
+        close(storage, dir.path());
+    }
+}
+
+/// No checksum covers the offset of a batch.
+#[test]
+fn a_batch_at_an_offset_where_it_cannot_be_is_not_passed_over() {
+    // The second batch of the file of 2 and 3, and the only one in front of it that is left.
+    for (byte, from) in [(100_072 + 7, 3), (6, 2)] {
+        let dir = directory();
+        let p = stopped(dir.path());
+        let path = log(dir.path(), p, 2);
+        flip(&path, byte);
+        let storage = open(dir.path());
+        let limit = ReadLimit {
+            max_bytes: 1 << 20,
+            isolation: Isolation::ReadUncommitted,
+            at_least_one_batch: true,
+        };
+        let Err(ReadError::Damaged { path: named, .. }) = storage.read(p, Offset(from), limit)
+        else {
+            panic!("byte {byte} is not missed")
+        };
+        assert_eq!(named, path);
+        assert_eq!(storage.read(p, Offset(4), limit).unwrap().next_offset, Offset(6));
         close(storage, dir.path());
     }
 }

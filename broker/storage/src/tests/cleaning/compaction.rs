@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     time::Duration,
 };
 
@@ -452,6 +453,28 @@ fn a_crash_at_any_moment_of_compaction_loses_nothing() {
         stop += 1;
     }
     assert!(stop > 100, "{stop} writes");
+}
+
+/// No checksum covers the offset of a batch.
+#[test]
+fn a_log_with_a_batch_where_it_cannot_be_is_not_compacted() {
+    let mut lab = Lab::new(700);
+    lab.start().unwrap();
+    let p = lab.create(&CONFIGS).unwrap();
+    for value in 0..8 {
+        lab.append(p, keyed(1, value)).unwrap().unwrap();
+    }
+    lab.checkpoint();
+    let first = Path::new("/data/topics").join(format!("{}/0/{:020}.log", p.topic.0, 0));
+    let before = lab.disk.contents(&first).unwrap();
+    let last = before.len() - BatchView::parse(&before).unwrap().bytes().len();
+    lab.disk.flip(&first, last + 7, 4);
+    let before = (lab.logs(p), lab.disk.contents(&first));
+    for _ in 0..3 {
+        lab.clean();
+        lab.checkpoint();
+    }
+    assert_eq!((lab.logs(p), lab.disk.contents(&first)), before);
 }
 
 #[test]
