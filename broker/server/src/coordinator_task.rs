@@ -31,7 +31,7 @@ use wire::{ErrorCode, TimestampMs};
 use crate::dispatch::{Reply, encode};
 use crate::tasks::Tasks;
 
-pub use load::LoadError;
+pub use load::{LoadError, Unreadable};
 pub(crate) use plan::Plan;
 use sweep::Sweep;
 
@@ -410,18 +410,19 @@ impl Task {
     }
 
     async fn load(&mut self) -> Result<(), LoadError> {
-        let mut groups = GroupCoordinator::new(self.settings.groups.clone());
-        let mut transactions = TransactionCoordinator::new(self.settings.transactions.clone());
-        let storage = self.storage.clone();
-        let loaded = tokio::task::spawn_blocking(move || {
-            load::load(&storage, &mut groups, &mut transactions)?;
-            Ok::<_, LoadError>((groups, transactions))
-        });
-        (self.groups, self.transactions) = loaded.await.map_err(|_panic| LoadError::Panicked)??;
-        self.chain = self.storage.chain();
-        self.groups.loaded(self.now());
-        self.transactions.loaded(self.now());
+        let (storage, settings) = (self.storage.clone(), self.settings.clone());
+        let loaded = tokio::task::spawn_blocking(move || load::load(&storage, &settings));
+        let machines = loaded.await.map_err(|_panic| LoadError::Panicked)??;
+        self.take_up(machines, self.now());
         Ok(())
+    }
+
+    /// Goes on with what was loaded.
+    fn take_up(&mut self, machines: load::Machines, now: Now) {
+        (self.groups, self.transactions) = machines;
+        self.chain = self.storage.chain();
+        self.groups.loaded(now);
+        self.transactions.loaded(now);
     }
 }
 

@@ -40,7 +40,7 @@ mod transport;
 pub use broker::{Broker, StartError};
 pub use config::{Config, Limits, ReplicationFactor, SeedTopic, SslListener};
 pub use configs::in_milliseconds;
-pub use coordinator_task::LoadError;
+pub use coordinator_task::{LoadError, Unreadable};
 pub use keystore::{Keystore, KeystoreError, PemFault};
 pub use listener::is_advertisable;
 pub use traffic::{Traffic, TrafficStats};

@@ -7,11 +7,13 @@ use coordinator::record::{GroupRecord, RecordError, TransactionRecord};
 use coordinator::transactions::TransactionCoordinator;
 use coordinator::{CONSUMER_OFFSETS, PARTITION_COUNT, TRANSACTION_STATE};
 use storage::{
-    CatalogueChange, CatalogueError, Isolation, PartitionId, ReadError, ReadLimit, Storage,
+    CatalogueChange, CatalogueError, Isolation, PartitionId, ReadError, ReadLimit, Storage, Topic,
 };
 use tokio::sync::oneshot;
-use wire::PartitionIndex;
 use wire::batch::{self, BatchError, BatchView, RecordLimits};
+use wire::{Offset, PartitionIndex};
+
+use super::Settings;
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 4 << 20;
@@ -22,24 +24,44 @@ pub enum LoadError {
     /// They are not there and cannot be created.
     #[error("the internal topics cannot be created: {0}")]
     Create(#[from] CatalogueError),
-    /// The storage does not give them.
-    #[error("an internal topic cannot be read: {0}")]
-    Read(#[from] ReadError),
-    /// The disk does not give them.
-    #[error("an internal topic cannot be read: {0}")]
-    Io(#[from] std::io::Error),
-    /// A batch is not what was written.
-    #[error("a batch of an internal topic is damaged: {0}")]
-    Batch(#[from] BatchError),
-    /// A record is not what was written.
-    #[error("a record of an internal topic is damaged: {0}")]
-    Record(#[from] RecordError),
+    /// What one of their partitions holds from an offset on.
+    #[error("{topic}-{partition} from offset {offset} on: {cause}")]
+    Unreadable {
+        /// The internal topic.
+        topic: &'static str,
+        /// Which of its partitions.
+        partition: PartitionIndex,
+        /// Everything in front of it was read.
+        offset: Offset,
+        /// What is wrong.
+        cause: Unreadable,
+    },
     /// The storage ends.
     #[error("the storage is shutting down")]
     ShuttingDown,
     /// The loading failed in a way that was not thought of.
     #[error("the loading task panicked")]
     Panicked,
+}
+
+/// Why records of an internal topic could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The storage does not give them.
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    /// The disk does not give them.
+    #[error("the log cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// A batch is not what was written.
+    #[error("a batch is damaged: {0}")]
+    Batch(#[from] BatchError),
+    /// No checksum covers its offset, which cannot be what was written.
+    #[error("a batch says that it begins at offset {0}, where it cannot be")]
+    Misplaced(Offset),
+    /// A record is not what was written.
+    #[error("a record is damaged: {0}")]
+    Record(#[from] RecordError),
 }
 
 /// Creates what is missing of `__consumer_offsets` and `__transaction_state`, at the first start.
@@ -71,12 +93,13 @@ pub(super) async fn create_internal_topics(storage: &Storage) -> Result<(), Load
     Ok(())
 }
 
-/// Replays every record of both topics.
-pub(super) fn load(
-    storage: &Storage,
-    groups: &mut GroupCoordinator,
-    transactions: &mut TransactionCoordinator,
-) -> Result<(), LoadError> {
+/// Both machines.
+pub(super) type Machines = (GroupCoordinator, TransactionCoordinator);
+
+/// Both machines, with every record of both topics.
+pub(super) fn load(storage: &Storage, settings: &Settings) -> Result<Machines, LoadError> {
+    let mut groups = GroupCoordinator::new(settings.groups.clone());
+    let mut transactions = TransactionCoordinator::new(settings.transactions.clone());
     for_each_batch(storage, CONSUMER_OFFSETS, |partition, batch| {
         let producer_id = batch.header.producer_id;
         if let Some((marker, _)) = batch::marker(batch)? {
@@ -103,7 +126,8 @@ pub(super) fn load(
             }
             Ok(())
         })
-    })
+    })?;
+    Ok((groups, transactions))
 }
 
 /// A record of a kind that a later version writes is passed over, and one whose text is none, which
@@ -125,30 +149,21 @@ fn known<T>(decoded: Result<T, RecordError>) -> Result<Option<T>, RecordError> {
 
 fn for_each_batch(
     storage: &Storage,
-    topic: &str,
-    mut each: impl FnMut(PartitionIndex, &BatchView<'_>) -> Result<(), LoadError>,
+    topic: &'static str,
+    mut each: impl FnMut(PartitionIndex, &BatchView<'_>) -> Result<(), Unreadable>,
 ) -> Result<(), LoadError> {
     let catalogue = storage.catalogue();
-    let Some(topic) = catalogue.by_name.get(topic) else { return Ok(()) };
-    for index in 0..topic.partitions {
-        let partition = PartitionId { topic: topic.id, partition: PartitionIndex(index) };
-        let Some(offsets) = storage.offsets(partition) else { continue };
+    let Some(Topic { id, partitions, .. }) = catalogue.by_name.get(topic).map(AsRef::as_ref) else {
+        return Ok(());
+    };
+    for partition in (0..*partitions).map(PartitionIndex) {
+        let of = PartitionId { topic: *id, partition };
+        let Some(offsets) = storage.offsets(of) else { continue };
         let mut next = offsets.log_start_offset;
         while next < offsets.log_end_offset {
-            let limit = ReadLimit {
-                max_bytes: READ_BYTES,
-                isolation: Isolation::ReadUncommitted,
-                at_least_one_batch: true,
-            };
             let before = next;
-            for slice in storage.read(partition, next, limit)?.slices {
-                let bytes = slice.load()?;
-                for batch in batch::batches(&bytes) {
-                    batch.verify_crc()?;
-                    each(partition.partition, &batch)?;
-                    next = batch.header.next_offset();
-                }
-            }
+            read_on(storage, of, &mut next, &mut |batch| each(partition, batch))
+                .map_err(|cause| LoadError::Unreadable { topic, partition, offset: next, cause })?;
             if next == before {
                 break;
             }
@@ -157,10 +172,43 @@ fn for_each_batch(
     Ok(())
 }
 
+/// Reads a piece from `next` on, which is then behind it. The last of a file's batches may seem to
+/// lie behind the file, and what begins the next one then be passed over: so each has to be where
+/// it can be.
+pub(super) fn read_on(
+    storage: &Storage,
+    partition: PartitionId,
+    next: &mut Offset,
+    each: &mut impl FnMut(&BatchView<'_>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    let limit = ReadLimit {
+        max_bytes: READ_BYTES,
+        isolation: Isolation::ReadUncommitted,
+        at_least_one_batch: true,
+    };
+    let read = storage.read(partition, *next, limit)?;
+    for slice in read.slices {
+        let bytes = slice.load()?;
+        let mut rest = bytes.as_ref();
+        while !rest.is_empty() {
+            let batch = BatchView::parse(rest)?;
+            batch.verify_crc()?;
+            let header = batch.header;
+            if header.last_offset() < *next || header.next_offset() > read.next_offset {
+                return Err(Unreadable::Misplaced(header.base_offset));
+            }
+            each(&batch)?;
+            *next = header.next_offset();
+            rest = rest.get(batch.bytes().len()..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
 fn for_each_record(
     batch: &BatchView<'_>,
-    mut each: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), LoadError>,
-) -> Result<(), LoadError> {
+    mut each: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
     let mut records = batch::records(batch, RecordLimits::default())?;
     while let Some(record) = records.next_record() {
         let record = record?;

@@ -7,11 +7,7 @@ use std::{
     time::Duration,
 };
 
-use coordinator::{
-    CONSUMER_OFFSETS, Now, PARTITION_COUNT, TRANSACTION_STATE,
-    groups::{self, GroupCoordinator},
-    transactions::{self, TransactionCoordinator},
-};
+use coordinator::{CONSUMER_OFFSETS, Now, PARTITION_COUNT, TRANSACTION_STATE, groups, transactions};
 use storage::{
     CatalogueChange, Isolation, PartitionId, ReadLimit, Topic,
     simulation::{Crash, Dice, Machine, SimDisk, Sizes},
@@ -116,15 +112,10 @@ impl World {
     }
 
     fn load(&mut self) -> Check {
-        let (now, storage) = (self.now(), self.machine.storage());
+        let now = self.now();
         let task = self.task();
-        let mut groups = GroupCoordinator::new(task.settings.groups.clone());
-        let mut transactions = TransactionCoordinator::new(task.settings.transactions.clone());
-        load::load(&storage, &mut groups, &mut transactions).map_err(|error| error.to_string())?;
-        groups.loaded(now);
-        transactions.loaded(now);
-        (task.groups, task.transactions) = (groups, transactions);
-        task.chain = storage.chain();
+        let machines = load::load(&task.storage, &task.settings);
+        task.take_up(machines.map_err(|error| error.to_string())?, now);
         Ok(())
     }
 
