@@ -6,6 +6,8 @@
 //! For this crate's tests, and with the feature `simulation` for those of the crates above it.
 
 mod disk;
+mod faults;
+mod flip;
 mod free;
 mod inode;
 mod machine;
@@ -13,7 +15,9 @@ pub mod process;
 pub mod seeds;
 mod tally;
 
-pub use disk::{Crash, Faults, SimDisk, State};
+pub use disk::{Crash, SimDisk, State};
+pub use faults::Faults;
+pub use flip::flip_somewhere;
 pub use free::OnceFree;
 #[cfg(test)]
 pub(crate) use machine::place;

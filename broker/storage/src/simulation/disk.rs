@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Dice, Tally,
+    Dice, Faults, Tally,
     inode::{Inode, Loss},
 };
 use crate::host::{Disk, DiskFile, Lock, Open};
@@ -38,23 +38,6 @@ enum NameChange {
     Remove(PathBuf),
 }
 
-/// What goes wrong, and when.
-#[derive(Clone, Debug, Default)]
-pub struct Faults {
-    /// From so many writes on, every write and sync fails: the machine has stopped there.
-    pub writes_left: Option<u64>,
-    /// Every sync says that it worked and does nothing.
-    pub lies: bool,
-    /// The one after so many fails with EIO.
-    pub write_fails_after: Option<u64>,
-    pub sync_fails_after: Option<u64>,
-    pub read_fails_after: Option<u64>,
-    /// Bytes that all files may have together.
-    pub capacity: Option<usize>,
-    /// What is said to be free.
-    pub free: Option<u64>,
-}
-
 #[derive(Clone, Debug, Default)]
 pub struct State {
     inodes: Vec<Inode>,
@@ -74,6 +57,8 @@ pub struct State {
     stopped_at: Option<(PathBuf, usize)>,
     /// Whether a read has failed since this was last asked.
     read_failed: bool,
+    /// Of which file a write or a sync has failed since the last start.
+    failed_at: Option<PathBuf>,
     tally: Tally,
 }
 
@@ -141,6 +126,11 @@ impl SimDisk {
         self.state().stopped_at.clone()
     }
 
+    /// Of which file a write or a sync has failed since the last start, if one did.
+    pub fn failed_at(&self) -> Option<PathBuf> {
+        self.state().failed_at.clone()
+    }
+
     /// Whether every cycle that was written is synced.
     pub fn journal_is_synced(&self) -> bool {
         self.state().unsynced_cycle.is_none()
@@ -150,7 +140,7 @@ impl SimDisk {
     pub fn crash(&self, how: Crash, dice: &mut Dice) {
         let mut state = self.state();
         state.faults = Faults { lies: state.faults.lies, ..Faults::default() };
-        state.stopped_at = None;
+        (state.stopped_at, state.failed_at) = (None, None);
         state.unsynced_cycle = None;
         state.tally.note(if how == Crash::Kill { "kill" } else { "power cut" });
         if how == Crash::Kill {
@@ -275,6 +265,9 @@ impl State {
         }
         if is_due(&mut self.faults.write_fails_after) {
             self.tally.note("EIO on a write");
+            if position < REMOVED {
+                self.failed_at = Some(path.to_path_buf());
+            }
             return Err(eio());
         }
         Ok(())
@@ -472,6 +465,7 @@ impl DiskFile for SimFile {
         }
         if is_due(&mut state.faults.sync_fails_after) {
             state.tally.note("EIO on a sync");
+            state.failed_at = Some(self.path.clone());
             state.inodes[self.inode].fail_sync();
             return Err(eio());
         }

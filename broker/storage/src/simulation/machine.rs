@@ -242,6 +242,11 @@ impl Machine {
         self.disk.crash(how, dice);
     }
 
+    /// Whether the engine that runs holds its reserve; produce is refused without.
+    pub fn has_reserve(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.shared.reserve.is_held())
+    }
+
     pub fn has_ended(&self) -> bool {
         self.engine.as_ref().is_none_or(|engine| engine.shared.has_ended())
     }

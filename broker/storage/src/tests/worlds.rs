@@ -5,16 +5,17 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
 };
-
-use wire::batch::BatchView;
 
 use super::sim::{Check, Crash, Faults, Kind, Tally, UNREADABLE, World, check};
 use crate::{
     Durability, OpenError,
     mutant::{MUTANTS, Mutant, broken},
-    simulation::seeds::{all_hold, asked, failures},
+    simulation::{
+        flip_somewhere,
+        seeds::{all_hold, asked, failures},
+    },
 };
 
 const SEEDS: u64 = 200;
@@ -93,7 +94,7 @@ fn lives(world: &mut World) -> Check {
     start(world)?;
     world.create_topic()?;
     for _ in 0..LIVES {
-        bring_a_fault(world);
+        world.disk.bring_a_fault(&mut world.dice, 1);
         for _ in 0..20 + world.dice.below(120) {
             if world.has_ended() {
                 break;
@@ -133,20 +134,6 @@ fn start(world: &mut World) -> Check {
     world.start().map_err(|error| error.to_string())
 }
 
-fn bring_a_fault(world: &mut World) {
-    let (kind, after) = (world.dice.below(12), world.dice.below(100));
-    let used = world.disk.used();
-    let space = world.dice.below_len(30_000);
-    world.disk.faults(|faults| match kind {
-        0..=4 => faults.writes_left = Some(after * 3 / 2),
-        5 => faults.write_fails_after = Some(after),
-        6 => faults.sync_fails_after = Some(after / 2),
-        7 => faults.read_fails_after = Some(after * 4),
-        8 => faults.capacity = Some(used + space),
-        _ => {}
-    });
-}
-
 fn note_situation(world: &mut World) {
     let states = world.states();
     let tally = world.disk.tally();
@@ -159,14 +146,7 @@ fn note_situation(world: &mut World) {
 /// worst of them.
 fn recover(world: &mut World, mut how: Crash) -> Result<Crash, String> {
     for _ in 0..world.dice.below(3) {
-        let (kind, after) = (world.dice.below(8), world.dice.below(12));
-        let used = world.disk.used();
-        world.disk.faults(|faults| match kind {
-            0..=4 => faults.writes_left = Some(after),
-            5 => faults.sync_fails_after = Some(after / 3),
-            6 => faults.read_fails_after = Some(after),
-            _ => faults.capacity = Some(used),
-        });
+        world.disk.bring_a_fault_to_recovery(&mut world.dice);
         if let Err(OpenError::Damaged(damage)) = world.start() {
             return Err(format!("damaged after a crash: {damage}"));
         }
@@ -198,11 +178,9 @@ fn flip(world: &mut World) -> Check {
     world.settle()?;
     world.idle(1500);
     world.crash(Crash::Kill)?;
-    let Some((path, position, what)) = place_to_flip(world) else { return Ok(()) };
-    let bit = u32::try_from(world.dice.below(8)).unwrap();
-    world.disk.flip(&path, position, bit);
+    let flipped = flip_somewhere(&world.disk, &mut world.dice, |_| false);
+    let Some((path, position)) = flipped else { return Ok(()) };
     let tally = world.disk.tally();
-    tally.note(what);
     match world.start() {
         Err(OpenError::Damaged(_)) => tally.note("flipped bit refused at the start"),
         Err(other) => return Err(format!("{} at {position}: {other}", path.display())),
@@ -215,44 +193,6 @@ fn flip(world: &mut World) -> Check {
         },
     }
     Ok(())
-}
-
-fn place_to_flip(world: &mut World) -> Option<(PathBuf, usize, &'static str)> {
-    let what = match world.dice.below(4) {
-        0 => ("segment-", "bit flipped in the journal"),
-        1 => ("checkpoint-", "bit flipped in a checkpoint"),
-        2 => (".log", "bit flipped in a log"),
-        _ => (".meta", "bit flipped in what a full log says about itself"),
-    };
-    let is_one = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().contains(what.0))
-    };
-    let files = world.disk.files();
-    let files: Vec<_> = files.into_iter().filter(|(path, len)| is_one(path) && *len > 0).collect();
-    let (path, _) = files.get(world.dice.below_len(files.len()))?.clone();
-    let bytes = world.disk.contents(&path)?;
-    let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
-    // Zeroes in between too: they are what makes lengths and counts small.
-    let position = if world.dice.one_in(2) {
-        used.get(world.dice.below_len(used.len()))?
-    } else {
-        &world.dice.below_len(used.last()? + 1)
-    };
-    (what.0 != ".log" || is_covered(&bytes, *position)).then_some((path, *position, what.1))
-}
-
-/// Whether a batch's checksum covers the byte: it does not cover the base offset, the length and
-/// the leader epoch, and a wrong length is no batch.
-fn is_covered(log: &[u8], position: usize) -> bool {
-    let mut at = 0;
-    while let Ok(view) = BatchView::parse(&log[at..]) {
-        let end = at + view.bytes().len();
-        if position < end {
-            return (8..12).contains(&(position - at)) || position - at >= 16;
-        }
-        at = end;
-    }
-    false
 }
 
 #[test]
