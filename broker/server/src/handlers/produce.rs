@@ -373,7 +373,8 @@ fn code_for(version: i16, code: ErrorCode) -> ErrorCode {
     }
 }
 
-fn error_code(error: AppendError) -> ErrorCode {
+/// What a producer is told of a batch that is not appended.
+pub(crate) fn error_code(error: AppendError) -> ErrorCode {
     match error {
         AppendError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         AppendError::OutOfOrderSequence => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,

@@ -1,15 +1,21 @@
 //! Both coordinators over the storage, on a machine that exists only in memory: lives that end at
-//! any moment, on a disk that loses, tears and reorders what was not synced.
+//! any moment, on a disk that loses, tears and reorders what was not synced, fails, fills up, and
+//! flips bits.
 //!
 //! `OTTLA_SEEDS=1000000` asks for so many worlds, `OTTLA_SEED=17` for one.
 
 mod clients;
+mod data;
+mod disk;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use storage::simulation::{Crash, Tally, broken, seeds::all_hold};
-use world::World;
+use storage::{
+    OpenError,
+    simulation::{Crash, Tally, broken, seeds::all_hold},
+};
+use world::{Refused, World, is_eio};
 
 type Check = Result<(), String>;
 
@@ -17,7 +23,7 @@ const SEEDS: u64 = 60;
 const LIVES: u64 = 4;
 
 /// What has to come about in so many worlds; else they prove less than they seem to.
-const EXPECTED: [&str; 28] = [
+const EXPECTED: [&str; 42] = [
     "kill",
     "power cut",
     "clean stop",
@@ -25,8 +31,22 @@ const EXPECTED: [&str; 28] = [
     "cycle took only some of what was queued",
     "torn tail of the journal",
     "unsynced names lost",
+    "EIO on a write",
     "EIO on a sync",
+    "EIO on a read",
+    "EIO on a read while groups and transactions were loaded",
+    "ENOSPC on a write",
     "produce refused, the disk is full",
+    "refused request was told to ask again",
+    "refused for want of space, and without a start everything worked again",
+    "bit flipped in the journal",
+    "bit flipped in a checkpoint",
+    "bit flipped in a log",
+    "bit flipped in what a full log says about itself",
+    "flipped bit refused at the start",
+    "flipped bit found by those who load groups and transactions",
+    "flipped bit found by the reader",
+    "flipped bit without effect",
     "a coordinator's plan was refused, and it loaded again",
     "compacted file took its place",
     "stopped while writing the journal",
@@ -63,7 +83,7 @@ fn lives(world: &mut World) -> Check {
     world.start()?;
     world.create_topics()?;
     for _ in 0..LIVES {
-        bring_a_fault(world);
+        world.bring_a_fault();
         for _ in 0..30 + world.dice.below(150) {
             if world.machine.has_ended() {
                 break;
@@ -86,33 +106,28 @@ fn lives(world: &mut World) -> Check {
         world.verify()?;
         world.create_topics()?;
     }
-    Ok(())
+    world.flip_bits()
 }
 
-fn bring_a_fault(world: &mut World) {
-    let (kind, after) = (world.dice.below(10), world.dice.below(150));
-    world.machine.disk.faults(|faults| match kind {
-        0..=4 => faults.writes_left = Some(after * 3),
-        5 => faults.write_fails_after = Some(after * 2),
-        6 => faults.sync_fails_after = Some(after),
-        _ => {}
-    });
-}
-
-/// Starts, with crashes in the midst of recovery.
+/// Starts, with faults and crashes in the midst of recovery.
 fn recover(world: &mut World, mut how: Crash) -> Check {
     for _ in 0..world.dice.below(3) {
-        let writes = world.dice.below(12);
-        world.machine.disk.stop_after_writes(Some(writes));
-        if world.machine.start().is_err() {
-            world.note("stopped in the midst of recovery");
+        world.machine.disk.bring_a_fault_to_recovery(&mut world.dice);
+        match world.start() {
+            Ok(()) => {}
+            Err(Refused::Engine(OpenError::Damaged(damage))) => {
+                return Err(format!("damaged after a crash: {damage}"));
+            }
+            Err(Refused::Engine(_)) => world.note("stopped in the midst of recovery"),
+            Err(Refused::Load(error)) if is_eio(&error) => {}
+            Err(refused) => return Err(refused.into()),
         }
         if how == Crash::Kill && world.dice.one_in(2) {
             how = Crash::Power;
         }
         world.crash(how)?;
     }
-    world.start()
+    Ok(world.start()?)
 }
 
 #[test]

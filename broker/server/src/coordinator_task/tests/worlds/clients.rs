@@ -2,7 +2,7 @@
 
 mod answers;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use coordinator::{
@@ -22,7 +22,7 @@ use wire::{
 
 use super::{
     super::{
-        super::{Plan, Waiting},
+        super::{Held, Plan, Waiting},
         commit_of,
     },
     Check, check,
@@ -61,16 +61,24 @@ pub(super) struct Committing {
     note: &'static str,
 }
 
+/// An answer, or what a client is told in its place.
+pub(super) type Answer<R> = Pin<Box<dyn Future<Output = Result<R, ErrorCode>>>>;
+
+/// Waits as the handlers do.
+pub(super) fn held<R: 'static>(answer: oneshot::Receiver<R>) -> Answer<R> {
+    Box::pin(Held(Some(answer)).wait())
+}
+
 /// An answer that is waited for.
 pub(super) enum Pending {
-    Commit(Committing, oneshot::Receiver<Outcome>),
-    Joined(oneshot::Receiver<JoinGroupResponse>),
-    Synced(oneshot::Receiver<SyncGroupResponse>),
-    Begun(usize, oneshot::Receiver<Result<Producer, ErrorCode>>),
-    Added(usize, oneshot::Receiver<Result<(), ErrorCode>>),
-    Written(usize, oneshot::Receiver<Vec<Result<Appended, AppendError>>>),
-    Offsets(usize, oneshot::Receiver<Outcome>),
-    Ended(usize, oneshot::Receiver<Result<Producer, ErrorCode>>),
+    Commit(Committing, Answer<Outcome>),
+    Joined(Answer<JoinGroupResponse>),
+    Synced(Answer<SyncGroupResponse>),
+    Begun(usize, Answer<Result<Producer, ErrorCode>>),
+    Added(usize, Answer<Result<(), ErrorCode>>),
+    Written(usize, Answer<Vec<Result<Appended, AppendError>>>),
+    Offsets(usize, Answer<Outcome>),
+    Ended(usize, Answer<Result<Producer, ErrorCode>>),
 }
 
 /// The one member of a group.
@@ -212,26 +220,31 @@ impl World {
                 self.machine.idle(7000);
                 self.machine.keep();
             }
-            21..=22 => {
-                self.settle()?;
-                self.machine.clean();
-                self.settle()?;
-                self.machine.keep();
-            }
+            21..=22 => self.clean_up()?,
             // The floor of plans is 64 MiB, that of produce 128 MiB.
             23 if self.dice.one_in(3) && self.takes_more() => {
                 self.ask_at_once(6);
-                self.machine.disk.faults(|faults| faults.free = Some(32 << 20));
+                if self.dice.one_in(3) {
+                    let reads = self.dice.below(40);
+                    self.machine.disk.faults(|faults| faults.read_fails_after = Some(reads));
+                }
+                self.run_short(Some(32 << 20), None);
                 self.machine.step();
-                self.machine.disk.faults(|faults| faults.free = None);
+                self.make_space();
             }
-            23 if self.dice.one_in(6) => {
-                let free = [Some(32 << 20), Some(100 << 20), None, None][self.dice.below_len(4)];
-                self.machine.disk.faults(|faults| faults.free = free);
-            }
+            23 if self.dice.one_in(4) => match self.dice.below(6) {
+                0 => self.run_short(Some(32 << 20), None),
+                1 => self.run_short(Some(100 << 20), None),
+                2 => {
+                    let writable = self.dice.below_len(20_000);
+                    self.run_short(None, Some(writable));
+                }
+                _ => self.work_again()?,
+            },
             _ => {}
         }
-        self.pump()
+        self.pump()?;
+        self.end_with_the_disk()
     }
 
     /// Much is asked for at once, and only some of it is done.
@@ -245,7 +258,7 @@ impl World {
         self.pump()
     }
 
-    fn ask_at_once(&mut self, count: u64) {
+    pub(super) fn ask_at_once(&mut self, count: u64) {
         for _ in 0..count {
             let kind = self.dice.below(13);
             self.ask(kind);
@@ -292,7 +305,7 @@ impl World {
         &mut self,
         key: (String, i32),
         asked: Option<i64>,
-        (note, answer): (&'static str, oneshot::Receiver<Outcome>),
+        (note, answer): (&'static str, Answer<Outcome>),
     ) {
         let commits = self.commits.entry(key.clone()).or_default();
         commits.asked.push(asked);
@@ -362,7 +375,7 @@ impl World {
         let plan = self.task().groups.join_group(now, &request, ticket);
         self.apply_alone(plan.into());
         self.member.is_waiting = true;
-        self.pending.push(Pending::Joined(answer));
+        self.pending.push(Pending::Joined(held(answer)));
     }
 
     fn take_joined(&mut self, joined: JoinGroupResponse) {
@@ -385,7 +398,7 @@ impl World {
         let ticket = self.task().wait(Waiting::Sync(deliver));
         let plan = self.task().groups.sync_group(now, &request, ticket);
         self.apply_alone(plan.into());
-        self.pending.push(Pending::Synced(answer));
+        self.pending.push(Pending::Synced(held(answer)));
     }
 
     /// A transactional producer takes its next step.
@@ -459,7 +472,7 @@ impl World {
         let (report, answer) = oneshot::channel();
         let done = Box::new(move |results| drop(report.send(results)));
         self.task().chain.append(batches, Durability::Synced, Duration::MAX, done);
-        self.pending.push(Pending::Written(index, answer));
+        self.pending.push(Pending::Written(index, held(answer)));
     }
 
     fn add_offset(&mut self, index: usize) {

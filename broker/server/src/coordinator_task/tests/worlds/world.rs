@@ -7,21 +7,20 @@ use std::{
     time::Duration,
 };
 
-use coordinator::{CONSUMER_OFFSETS, Now, PARTITION_COUNT, TRANSACTION_STATE, groups, transactions};
+use coordinator::{
+    CONSUMER_OFFSETS, Now, PARTITION_COUNT, TRANSACTION_STATE, groups, transactions,
+};
 use storage::{
-    CatalogueChange, Isolation, PartitionId, ReadLimit, Topic,
+    CatalogueChange, OpenError, PartitionId, ReadError, Topic,
     simulation::{Crash, Dice, Machine, SimDisk, Sizes},
 };
 use tokio::sync::oneshot;
-use wire::{
-    Offset, PartitionIndex, ProducerId, TimestampMs,
-    batch::{self, Marker, RecordLimits},
-};
+use wire::{PartitionIndex, TimestampMs};
 
 use super::{
-    super::super::{Plan, Settings, Task, load},
+    super::super::{LoadError, Plan, Settings, Task, Unreadable, load},
     Check, check,
-    clients::{Commits, Member, Pending, Transactional},
+    clients::{Answer, Commits, Member, Pending, Transactional, held},
 };
 
 /// The topic that transactions write to.
@@ -30,6 +29,25 @@ pub(super) const DATA_PARTITIONS: i32 = 2;
 
 thread_local! {
     static TIME: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Why a start, or a load, led to nothing.
+#[derive(Debug)]
+pub(super) enum Refused {
+    Engine(OpenError),
+    Load(LoadError),
+    /// It should have.
+    Wrong(String),
+}
+
+impl From<Refused> for String {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Engine(error) => error.to_string(),
+            Refused::Load(error) => error.to_string(),
+            Refused::Wrong(error) => error,
+        }
+    }
 }
 
 /// What the records say, of both machines.
@@ -44,6 +62,10 @@ pub(super) struct World {
     states: VecDeque<States>,
     /// A plan was refused, and so are those behind it, which stand on it.
     is_disturbed: bool,
+    /// There was less space than there could be since everything was last seen to work.
+    pub(super) is_short: bool,
+    /// Somebody was refused something since then.
+    pub(super) was_refused: bool,
     pub(super) commits: BTreeMap<(String, i32), Commits>,
     pub(super) transactional: Vec<Transactional>,
     pub(super) member: Member,
@@ -60,6 +82,8 @@ impl World {
             task: None,
             states: VecDeque::new(),
             is_disturbed: false,
+            is_short: false,
+            was_refused: false,
             commits: BTreeMap::new(),
             transactional: (0..3).map(Transactional::new).collect(),
             member: Member::default(),
@@ -83,8 +107,8 @@ impl World {
 
     /// Starts the engine and loads both machines: they then know what they knew after some plan,
     /// and none that was answered is missing.
-    pub(super) fn start(&mut self) -> Check {
-        self.machine.start().map_err(|error| error.to_string())?;
+    pub(super) fn start(&mut self) -> Result<(), Refused> {
+        self.machine.start().map_err(Refused::Engine)?;
         let settings = Settings {
             groups: groups::Config { initial_rebalance_delay_ms: 0, ..groups::Config::default() },
             transactions: transactions::Config::default(),
@@ -92,31 +116,68 @@ impl World {
             clock: || TimestampMs(TIME.get()),
         };
         self.task = Some(Task::new(self.machine.storage(), settings));
-        self.load()?;
+        self.load().inspect_err(|_| self.task = None)?;
         let state = self.state();
-        if !self.states.is_empty() {
-            let found = self.states.iter().position(|known| *known == state);
-            let Some(found) = found else {
-                return Err(format!("loaded {state:?}, which is none of {:?}", self.states));
-            };
-            if found > 0 {
-                self.note("unanswered plans survived a crash");
-            }
-            if found + 1 < self.states.len() {
-                self.note("plans lost in a crash");
-            }
-        }
-        self.is_disturbed = false;
-        self.states = VecDeque::from([state]);
+        self.recognise(state)?;
+        // Without the reserve produce is refused.
+        self.is_short = !self.machine.has_reserve();
+        (self.is_disturbed, self.was_refused) = (false, false);
         Ok(())
     }
 
-    fn load(&mut self) -> Check {
-        let now = self.now();
-        let task = self.task();
-        let machines = load::load(&task.storage, &task.settings);
-        task.take_up(machines.map_err(|error| error.to_string())?, now);
+    fn recognise(&mut self, state: States) -> Result<(), Refused> {
+        if self.states.is_empty() {
+            self.states.push_back(state);
+            return Ok(());
+        }
+        let found = self.states.iter().position(|known| *known == state);
+        let Some(found) = found else {
+            let wrong = format!("loaded {state:?}, which is none of {:?}", self.states);
+            return Err(Refused::Wrong(wrong));
+        };
+        if found > 0 {
+            self.note("unanswered plans survived a crash");
+        }
+        if found + 1 < self.states.len() {
+            self.note("plans lost in a crash");
+        }
+        // What is lost may come back from a mirror as long as nothing else is written.
+        self.states.drain(..found);
         Ok(())
+    }
+
+    /// Loads both machines. Nothing that could not be read is passed over.
+    fn load(&mut self) -> Result<(), Refused> {
+        let now = self.now();
+        // Others may have read in vain before.
+        self.machine.disk.has_read_failed();
+        let task = self.task();
+        let loaded = load::load(&task.storage, &task.settings);
+        let failed = self.machine.disk.has_read_failed();
+        match loaded {
+            Ok(_) if failed => Err(Refused::Wrong("loaded what could not be read".to_owned())),
+            Ok(machines) => {
+                self.task().take_up(machines, now);
+                Ok(())
+            }
+            Err(error) => {
+                if failed {
+                    self.note("EIO on a read while groups and transactions were loaded");
+                }
+                Err(Refused::Load(error))
+            }
+        }
+    }
+
+    /// Loads both machines again, which then know what they knew.
+    pub(super) fn load_again(&mut self) -> Result<(), Refused> {
+        self.load()?;
+        let state = self.state();
+        if self.states.front().is_none_or(|known| *known == state) {
+            self.states = VecDeque::from([state]);
+            return Ok(());
+        }
+        Err(Refused::Wrong(format!("loaded {state:?} again, and not {:?}", self.states)))
     }
 
     fn state(&mut self) -> States {
@@ -125,12 +186,12 @@ impl World {
     }
 
     /// Carries a plan out as the task does.
-    pub(super) fn apply<R: Send + 'static>(&mut self, plan: Plan<R>) -> oneshot::Receiver<R> {
+    pub(super) fn apply<R: Send + 'static>(&mut self, plan: Plan<R>) -> Answer<R> {
         let (deliver, answer) = oneshot::channel();
         let before = self.task().in_flight.len();
         self.task().apply(plan, deliver);
         self.planned(before);
-        answer
+        held(answer)
     }
 
     /// The same for what nobody waits for.
@@ -147,7 +208,8 @@ impl World {
         }
     }
 
-    /// Gives out what is appended; after a refused plan both machines are loaded again.
+    /// Gives out what is appended; after a refused plan both machines are loaded again, as soon as
+    /// that can be done.
     pub(super) fn pump(&mut self) -> Check {
         while let Some(first) = self.task().in_flight.front_mut() {
             // What the engine dropped with its end is never answered.
@@ -162,17 +224,25 @@ impl World {
             self.is_disturbed |= refused;
         }
         if self.is_disturbed && self.task().in_flight.is_empty() && !self.machine.has_ended() {
-            self.note("a coordinator's plan was refused, and it loaded again");
             self.task().waiting.clear();
-            self.load()?;
-            let state = self.state();
-            check(self.states.front().is_none_or(|known| *known == state), || {
-                format!("{state:?} behind a refused plan, and not {:?}", self.states)
-            })?;
-            self.states = VecDeque::from([state]);
-            self.is_disturbed = false;
+            match self.load_again() {
+                Ok(()) => {
+                    self.note("a coordinator's plan was refused, and it loaded again");
+                    self.is_disturbed = false;
+                }
+                Err(Refused::Load(error)) if is_eio(&error) => {}
+                Err(refused) => return Err(refused.into()),
+            }
         }
-        self.take_answers();
+        self.take_answers()
+    }
+
+    /// The cleaner's work, and what follows from it.
+    pub(super) fn clean_up(&mut self) -> Check {
+        self.settle()?;
+        self.machine.clean();
+        self.settle()?;
+        self.machine.keep();
         Ok(())
     }
 
@@ -235,7 +305,7 @@ impl World {
         Ok(())
     }
 
-    fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+    pub(super) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         self.machine.storage().catalogue().by_name.get(name).cloned()
     }
 
@@ -244,41 +314,16 @@ impl World {
         Some(PartitionId { topic: topic.id, partition: PartitionIndex(index) })
     }
 
-    /// What of a data partition was committed, by value.
-    fn committed_values(&self, index: i32) -> Result<Vec<String>, String> {
-        let mut committed = Vec::new();
-        let Some(id) = self.data_partition(index) else { return Ok(committed) };
-        let storage = self.machine.storage();
-        let mut open: BTreeMap<ProducerId, Vec<String>> = BTreeMap::new();
-        let mut from = Offset(0);
-        loop {
-            let isolation = Isolation::ReadUncommitted;
-            let limit = ReadLimit { max_bytes: 20_000, isolation, at_least_one_batch: true };
-            let read = storage.read(id, from, limit).map_err(|error| error.to_string())?;
-            let Some(slice) = read.slices.first() else { return Ok(committed) };
-            let bytes = slice.load().map_err(|error| error.to_string())?;
-            for view in batch::batches(&bytes) {
-                from = view.header.next_offset();
-                let producer = view.header.producer_id;
-                if let Some((end, _)) = batch::marker(&view).unwrap() {
-                    let ended = open.remove(&producer).unwrap_or_default();
-                    committed.extend(ended.into_iter().filter(|_| end == Marker::Commit));
-                    continue;
-                }
-                let mut records = batch::records(&view, RecordLimits::default()).unwrap();
-                while let Some(record) = records.next_record() {
-                    let value = record.unwrap().value.unwrap().to_vec();
-                    open.entry(producer).or_default().push(String::from_utf8(value).unwrap());
-                }
-            }
-        }
-    }
-
     /// What was promised to those who commit.
     pub(super) fn verify(&mut self) -> Check {
-        let committed: Vec<Vec<String>> = (0..DATA_PARTITIONS)
-            .map(|index| self.committed_values(index))
-            .collect::<Result<_, _>>()?;
+        let committed = self.committed_values().map_err(|error| error.to_string())?;
+        self.verify_with(&committed)
+    }
+
+    /// The same, of those whose transactions have left these values in each partition.
+    pub(super) fn verify_with(&mut self, committed: &[Vec<String>]) -> Check {
+        // From now on what is there is what counts.
+        self.states.truncate(1);
         let task = self.task.as_ref().unwrap();
         for ((group, index), commits) in &mut self.commits {
             let found = fetch(task, group, *index);
@@ -286,12 +331,21 @@ impl World {
         }
         let tally = self.machine.disk.tally();
         for one in &mut self.transactional {
-            one.verify(&committed, fetch(task, &one.group(), 0), &tally)?;
+            one.verify(committed, fetch(task, &one.group(), 0), &tally)?;
         }
         let count: usize = committed.iter().map(Vec::len).sum();
         let distinct: BTreeSet<&String> = committed.iter().flatten().collect();
         check(count == distinct.len(), || "a record is there twice".to_owned())
     }
+}
+
+/// Whether the disk failed, and nothing else.
+pub(super) fn is_eio(error: &LoadError) -> bool {
+    let LoadError::Unreadable { cause, .. } = error else { return false };
+    let (Unreadable::Io(error) | Unreadable::Read(ReadError::Io(error))) = cause else {
+        return false;
+    };
+    error.raw_os_error() == Some(5)
 }
 
 /// The offset that a group has committed for a partition of the data, if any.

@@ -1,75 +1,82 @@
 //! What becomes of those who commit once they are answered, or once nobody will answer them any more.
 
+use std::task::{Context, Poll, Waker};
+
 use coordinator::transactions::Producer;
 use storage::{AppendError, Appended};
-use tokio::sync::oneshot::{self, error::TryRecvError};
 use wire::ErrorCode;
 
-use super::{Committing, Outcome, Pending, Stage, World};
+use super::{Answer, Check, Committing, Outcome, Pending, Stage, World};
+use crate::handlers::produce::error_code;
 
 impl World {
     /// What has been answered meanwhile.
-    pub(in super::super) fn take_answers(&mut self) {
+    pub(in super::super) fn take_answers(&mut self) -> Check {
         for pending in std::mem::take(&mut self.pending) {
-            if let Some(pending) = self.take_answer(pending) {
+            if let Some(pending) = self.take_answer(pending)? {
                 self.pending.push(pending);
             }
         }
+        Ok(())
     }
 
     /// The same, if there is none yet.
-    fn take_answer(&mut self, pending: Pending) -> Option<Pending> {
-        /// The answer; none if it was lost.
-        fn told<T>(answer: &mut oneshot::Receiver<T>) -> Result<Option<T>, ()> {
-            match answer.try_recv() {
-                Ok(answer) => Ok(Some(answer)),
-                Err(TryRecvError::Empty) => Err(()),
-                Err(TryRecvError::Closed) => Ok(None),
-            }
-        }
+    fn take_answer(&mut self, pending: Pending) -> Result<Option<Pending>, String> {
         match pending {
-            Pending::Commit(of, mut answer) => match told(&mut answer) {
-                Ok(outcome) => self.take_committed(of, outcome),
-                Err(()) => return Some(Pending::Commit(of, answer)),
+            Pending::Commit(of, mut answer) => match self.told(&mut answer)? {
+                Poll::Ready(outcome) => self.take_committed(of, outcome),
+                Poll::Pending => return Ok(Some(Pending::Commit(of, answer))),
             },
-            Pending::Joined(mut answer) => match told(&mut answer) {
-                Ok(Some(joined)) => self.take_joined(joined),
-                Ok(None) => self.member.is_waiting = false,
-                Err(()) => return Some(Pending::Joined(answer)),
+            Pending::Joined(mut answer) => match self.told(&mut answer)? {
+                Poll::Ready(Some(joined)) => self.take_joined(joined),
+                Poll::Ready(None) => self.member.is_waiting = false,
+                Poll::Pending => return Ok(Some(Pending::Joined(answer))),
             },
-            Pending::Synced(mut answer) => match told(&mut answer) {
-                Ok(synced) => {
+            Pending::Synced(mut answer) => match self.told(&mut answer)? {
+                Poll::Ready(synced) => {
                     self.member.is_waiting = false;
                     self.member.is_stable = synced.is_some_and(|it| it.error == ErrorCode::NONE);
                 }
-                Err(()) => return Some(Pending::Synced(answer)),
+                Poll::Pending => return Ok(Some(Pending::Synced(answer))),
             },
-            Pending::Begun(index, mut answer) => match told(&mut answer) {
-                Ok(begun) => self.take_begun(index, begun.and_then(Result::ok)),
-                Err(()) => return Some(Pending::Begun(index, answer)),
+            Pending::Begun(index, mut answer) => match self.told(&mut answer)? {
+                Poll::Ready(begun) => self.take_begun(index, begun.and_then(Result::ok)),
+                Poll::Pending => return Ok(Some(Pending::Begun(index, answer))),
             },
-            Pending::Added(index, mut answer) => match told(&mut answer) {
-                Ok(added) => self.step_done(index, added.is_some_and(|it| it.is_ok()), Stage::Open),
-                Err(()) => return Some(Pending::Added(index, answer)),
+            Pending::Added(index, mut answer) => match self.told(&mut answer)? {
+                Poll::Ready(added) => {
+                    self.step_done(index, added.is_some_and(|it| it.is_ok()), Stage::Open);
+                }
+                Poll::Pending => return Ok(Some(Pending::Added(index, answer))),
             },
-            Pending::Written(index, mut answer) => match told(&mut answer) {
-                Ok(results) => self.take_written(index, results),
-                Err(()) => return Some(Pending::Written(index, answer)),
+            Pending::Written(index, mut answer) => match self.told(&mut answer)? {
+                Poll::Ready(results) => self.take_written(index, results)?,
+                Poll::Pending => return Ok(Some(Pending::Written(index, answer))),
             },
-            Pending::Offsets(index, mut answer) => match told(&mut answer) {
-                Ok(outcome) => {
+            Pending::Offsets(index, mut answer) => match self.told(&mut answer)? {
+                Poll::Ready(outcome) => {
                     let committed = outcome.is_some_and(|it| it == Ok(vec![ErrorCode::NONE]));
                     self.transactional[index].transaction().has_offset |= committed;
                     self.step_done(index, committed, Stage::Written);
                 }
-                Err(()) => return Some(Pending::Offsets(index, answer)),
+                Poll::Pending => return Ok(Some(Pending::Offsets(index, answer))),
             },
-            Pending::Ended(index, mut answer) => match told(&mut answer) {
-                Ok(ended) => self.take_ended(index, ended),
-                Err(()) => return Some(Pending::Ended(index, answer)),
+            Pending::Ended(index, mut answer) => match self.told(&mut answer)? {
+                Poll::Ready(ended) => self.take_ended(index, ended),
+                Poll::Pending => return Ok(Some(Pending::Ended(index, answer))),
             },
         }
-        None
+        Ok(None)
+    }
+
+    /// What came, if it did: an answer, or none because the request was refused.
+    fn told<R>(&mut self, answer: &mut Answer<R>) -> Result<Poll<Option<R>>, String> {
+        let mut context = Context::from_waker(Waker::noop());
+        match answer.as_mut().poll(&mut context) {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Ok(answer)) => Ok(Poll::Ready(Some(answer))),
+            Poll::Ready(Err(error)) => self.take_refusal(error).map(|()| Poll::Ready(None)),
+        }
     }
 
     fn take_committed(&mut self, of: Committing, outcome: Option<Outcome>) {
@@ -80,12 +87,19 @@ impl World {
         }
     }
 
-    fn take_written(&mut self, index: usize, results: Option<Vec<Result<Appended, AppendError>>>) {
-        let written = results.is_some_and(|all| all.iter().all(Result::is_ok));
-        if !written {
+    fn take_written(
+        &mut self,
+        index: usize,
+        results: Option<Vec<Result<Appended, AppendError>>>,
+    ) -> Check {
+        let results = results.ok_or("a batch was not answered")?;
+        let refused = results.iter().find_map(|one| one.err());
+        self.step_done(index, refused.is_none(), Stage::Written);
+        let Some(error) = refused else { return Ok(()) };
+        if error == AppendError::DiskFull {
             self.note("produce refused, the disk is full");
         }
-        self.step_done(index, written, Stage::Written);
+        self.take_refusal(error_code(error))
     }
 
     /// What could not be done is left to the next epoch, which aborts the transaction.
