@@ -4,7 +4,10 @@ use std::{fmt, io, ops::Range, path::PathBuf, sync::Arc};
 
 use wire::Offset;
 
-use crate::api::{Catalogue, PartitionId};
+use crate::{
+    api::{Catalogue, PartitionId},
+    segment_file::file_name,
+};
 
 /// Why there is no storage. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +98,11 @@ pub enum Damage {
     )]
     Short { path: PathBuf, partition: PartitionName, found: u64, expected: u64, before: Offset },
     #[error(
+        "{}: no file has the records of {partition} at offsets {} to {}",
+        dir.display(), missing.start, missing.end.plus(-1)
+    )]
+    Gap { dir: PathBuf, partition: PartitionName, missing: Range<Offset> },
+    #[error(
         "{}: no whole record batch of {partition} at position {position}; damaged are records from \
          offset {from} on",
         path.display()
@@ -103,6 +111,16 @@ pub enum Damage {
 }
 
 impl Damage {
+    /// A file that begins elsewhere than the one in front of it ends.
+    pub(crate) fn between(dir: PathBuf, id: PartitionId, end: Offset, base: Offset) -> Self {
+        let partition = id.into();
+        if end < base {
+            return Self::Gap { dir, partition, missing: end..base };
+        }
+        let path = dir.join(file_name(base, "log"));
+        Self::BadBatch { path, partition, position: 0, from: end }
+    }
+
     /// Puts in the names of topics.
     pub(crate) fn look_up(&mut self, catalogue: &Catalogue) {
         match self {
@@ -111,7 +129,9 @@ impl Damage {
                     partition.look_up(catalogue);
                 }
             }
-            Self::Short { partition, .. } | Self::BadBatch { partition, .. } => {
+            Self::Short { partition, .. }
+            | Self::Gap { partition, .. }
+            | Self::BadBatch { partition, .. } => {
                 partition.look_up(catalogue);
             }
             Self::Missing(_)

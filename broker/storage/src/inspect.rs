@@ -9,7 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use wire::{Offset, PartitionIndex, TopicId, batch::BatchView};
+use uuid::Uuid;
+use wire::{
+    Offset, PartitionIndex, TopicId,
+    batch::{BatchView, batches},
+};
 
 use crate::{
     api::{Catalogue, Config, PartitionId},
@@ -18,7 +22,11 @@ use crate::{
     damage::{Damage, OpenError, PartitionName},
     data_dir::{self, at},
     host::{Disk, DiskFile, Host, Lock, Open},
-    journal::{checkpoint::Checkpoint, ring::RingFiles, scan::Scan},
+    journal::{
+        checkpoint::Checkpoint,
+        ring::RingFiles,
+        scan::{Scan, ScanError},
+    },
     segment_file::{base_of, file_name, partition_dir},
     shared::Paths,
 };
@@ -41,6 +49,8 @@ pub struct Inspection {
     pub(crate) catalogue: Catalogue,
     /// Held while nobody else may write; none if a broker is running.
     pub(crate) lock: Option<Box<dyn Lock>>,
+    /// Whose it is, by its file `version`.
+    version: Result<Uuid, Damage>,
 }
 
 impl Inspection {
@@ -48,8 +58,11 @@ impl Inspection {
     pub fn open(config: &Config, host: &Host) -> Result<Self, OpenError> {
         let paths = data_dir::paths(config);
         let disk = host.disk.as_ref();
-        let version = data_dir::read_version(disk, &paths.data)?;
-        if version.is_none() && !data_dir::holds_records(disk, &paths.topics) {
+        let version = match data_dir::read_version(disk, &paths.data) {
+            Err(OpenError::Damaged(damage)) => Err(damage),
+            read => read?.ok_or_else(|| Damage::Missing(paths.data.join("version"))),
+        };
+        if version.is_err() && !data_dir::holds_records(disk, &paths.topics) {
             return Err(OpenError::Foreign(paths.data));
         }
         let lock = match disk.lock(&paths.data.join("lock")) {
@@ -61,7 +74,7 @@ impl Inspection {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             loaded => at(&paths.journal, loaded)?.map(|(checkpoint, _)| checkpoint),
         };
-        let data_id = version.or_else(|| checkpoint.as_ref().map(|found| found.data_id));
+        let data_id = version.clone().ok().or(checkpoint.as_ref().map(|found| found.data_id));
         let ring_files = RingFiles {
             disk: Arc::clone(&host.disk),
             dir: paths.journal.clone(),
@@ -69,7 +82,8 @@ impl Inspection {
             segment_bytes: config.journal_segment_bytes,
         };
         let catalogue = Catalogue::default();
-        let mut found = Self { host: host.clone(), paths, ring_files, checkpoint, catalogue, lock };
+        let host = host.clone();
+        let mut found = Self { host, paths, ring_files, checkpoint, catalogue, lock, version };
         found.catalogue = found.read_catalogue();
         Ok(found)
     }
@@ -151,21 +165,18 @@ impl Inspection {
 
     /// Everything that is damaged, after reading every byte that a checkpoint vouches for.
     pub fn damages(&self, progress: Progress<'_>) -> Result<Vec<Damage>, OpenError> {
-        let journal = &self.paths.journal;
+        let mut found: Vec<Damage> = self.version.clone().err().into_iter().collect();
         let Some(checkpoint) = &self.checkpoint else {
-            return Ok(vec![Damage::Missing(journal.join("checkpoint-0"))]);
+            found.push(Damage::Missing(self.paths.journal.join("checkpoint-0")));
+            return Ok(found);
         };
-        let mut found = Vec::new();
-        let needed = checkpoint.ring.segment;
-        if at(journal, self.ring_files.existing())?.contains(&needed) {
-            if let Err(crate::journal::scan::ScanError::Damage(mut damage)) =
-                Scan::follow(&self.ring_files, checkpoint, |_| {})
-            {
-                damage.look_up(&self.catalogue);
-                found.push(damage);
-            }
-        } else {
-            found.push(Damage::Missing(journal.join(format!("segment-{needed}"))));
+        if self.version.as_ref().is_ok_and(|id| *id != checkpoint.data_id) {
+            found.push(Damage::Foreign(self.paths.journal.clone()));
+        }
+        match self.damage_of_journal(checkpoint) {
+            Ok(()) => {}
+            Err(OpenError::Damaged(damage)) => found.push(damage),
+            Err(other) => return Err(other),
         }
         let all: u64 = at(&self.paths.topics, self.log_bytes(checkpoint))?;
         let mut done = 0;
@@ -176,7 +187,35 @@ impl Inspection {
             });
             found.extend(at(&partition_dir(&self.paths.topics, *id), damage)?);
         }
+        for damage in &mut found {
+            damage.look_up(&self.catalogue);
+        }
         Ok(found)
+    }
+
+    fn damage_of_journal(&self, checkpoint: &Checkpoint) -> Result<(), OpenError> {
+        let journal = &self.paths.journal;
+        let needed = checkpoint.ring.segment;
+        if !at(journal, self.ring_files.existing())?.contains(&needed) {
+            return Err(Damage::Missing(journal.join(format!("segment-{needed}"))).into());
+        }
+        let mut unknown = None;
+        let scan = Scan::follow(&self.ring_files, checkpoint, |cycle| {
+            for (extent, bytes) in &cycle.pieces {
+                let is_known = |view: BatchView<'_>| records_of(&view).is_some();
+                if extent.partition == METADATA && !batches(bytes).all(is_known) {
+                    unknown = Some(extent.position);
+                }
+            }
+        });
+        match (scan, unknown) {
+            (Err(ScanError::Damage(damage)), _) => Err(damage.into()),
+            (Err(ScanError::Io(error)), _) => at(journal, Err(error)),
+            (Ok(_), Some(position)) => {
+                Err(Damage::BadCycle { path: journal.clone(), position }.into())
+            }
+            (Ok(_), None) => Ok(()),
+        }
     }
 
     fn log_bytes(&self, checkpoint: &Checkpoint) -> io::Result<u64> {
@@ -196,24 +235,32 @@ impl Inspection {
         end: &crate::journal::checkpoint::LogEnd,
         looked_at: &mut dyn FnMut(u64),
     ) -> io::Result<Option<Damage>> {
+        let dir = partition_dir(&self.paths.topics, id);
         let mut bases: Vec<Offset> =
             self.bases(id)?.into_iter().filter(|base| *base <= end.segment).collect();
         // Files in front of the log's start may already be half removed.
-        let start = bases.iter().rposition(|base| *base <= end.log_start_offset);
-        bases.drain(..start.unwrap_or(0));
-        let partition = self.name(id);
+        let start = end.log_start_offset;
+        let holds_start = bases.iter().rposition(|base| *base <= start);
+        bases.drain(..holds_start.unwrap_or(0));
         // A log whose records were all deleted has no file.
         if end.length > 0 && bases.last() != Some(&end.segment) {
             return Ok(Some(Damage::Missing(self.log_path(id, end.segment))));
         }
         let mut next = bases.first().copied().unwrap_or(end.segment);
+        if next > start {
+            return Ok(Some(Damage::between(dir, id, start, next)));
+        }
         let all = bases.clone();
         for base in bases {
             if base < next && all.contains(&next) {
                 // A file written anew has its records, up to where another begins; the next start removes it.
                 continue;
             }
+            if base != next {
+                return Ok(Some(Damage::between(dir, id, next, base)));
+            }
             let path = self.log_path(id, base);
+            let partition = id.into();
             let file = self.disk().open(&path, Open::Read)?;
             let found = file.len()?;
             if base == end.segment && found < end.length {
@@ -221,14 +268,25 @@ impl Inspection {
                 return Ok(Some(Damage::Short { path, partition, found, expected, before }));
             }
             let length = if base == end.segment { end.length } else { found };
-            let whole = walk(file.as_ref(), 0..length, next.max(base), &mut |_, view| {
+            let (mut reached, mut unknown) = (base, None);
+            let walked = walk(file.as_ref(), 0..length, base, &mut |at, view| {
                 looked_at(position(view.bytes().len()));
-            })?;
+                if id == METADATA && unknown.is_none() && records_of(view).is_none() {
+                    unknown = Some(Whole { position: at, next_offset: reached });
+                }
+                reached = view.header.next_offset();
+            });
+            let whole = unknown.map_or(walked, Ok)?;
             if whole.position < length {
                 let (position, from) = (whole.position, whole.next_offset);
                 return Ok(Some(Damage::BadBatch { path, partition, position, from }));
             }
             next = whole.next_offset;
+        }
+        if next != end.next_offset {
+            let path = self.log_path(id, end.segment);
+            let (partition, position) = (id.into(), end.length);
+            return Ok(Some(Damage::BadBatch { path, partition, position, from: next }));
         }
         Ok(None)
     }

@@ -45,8 +45,8 @@ pub struct Repaired {
     pub partition: PartitionName,
     /// Offsets that are still there, from the first to the one behind the last.
     pub kept: Range<Offset>,
-    /// Offsets that are known to be gone.
-    pub lost: Option<Range<Offset>>,
+    /// Offsets that are known to be gone, ascending.
+    pub lost: Vec<Range<Offset>>,
     /// The files that hold what was cut.
     pub damaged: Vec<PathBuf>,
 }
@@ -141,7 +141,7 @@ impl Repair {
         self.finish(leader_epoch)?;
         let mut partitions = std::mem::take(&mut self.repaired);
         let count = partitions.len();
-        partitions.retain(|one| one.lost.is_some() || !one.damaged.is_empty());
+        partitions.retain(|one| !one.lost.is_empty() || !one.damaged.is_empty());
         Ok(RepairReport {
             leader_epoch,
             cycles: self.salvage.cycles(),
@@ -158,15 +158,20 @@ impl Repair {
     /// Reads a log through, cuts it where it is not whole, and notes its end.
     fn log(&mut self, id: PartitionId, looked_at: &mut dyn FnMut(u64)) -> io::Result<()> {
         let dir = partition_dir(&self.inspection.paths.topics, id);
-        let bases = self.inspection.bases(id)?;
+        let mut bases = self.inspection.bases(id)?;
         let checkpointed =
             self.inspection.checkpoint.as_ref().and_then(|found| found.logs.get(&id)).copied();
         let expected = self.salvage.expected_end(id);
+        let known_start =
+            checkpointed.map(|end| end.log_start_offset).max(self.starts.get(&id).copied());
+        // What lies in front of the log's start may be half removed; the next start removes the rest.
+        let holds_start = bases.iter().rposition(|base| Some(*base) <= known_start);
+        bases.drain(..holds_start.unwrap_or(0));
         let Some(first) = bases.first().copied().or(checkpointed.map(|end| end.segment)) else {
             return Ok(());
         };
-        let start = checkpointed.map_or(first, |end| end.log_start_offset.max(first));
-        let start = self.starts.get(&id).map_or(start, |later| start.max(*later));
+        let start = known_start.map_or(first, |start| start.max(first));
+        let in_front = known_start.filter(|known| *known < first).map(|known| known..first);
         let mut end = LogEnd {
             log_start_offset: start,
             segment: first,
@@ -215,7 +220,9 @@ impl Repair {
         }
         end.cleaned_to = end.cleaned_to.min(end.next_offset);
         self.end_at(&dir, &end)?;
-        self.note(id, &end, expected, damaged);
+        let behind = (end.next_offset < expected).then_some(end.next_offset..expected);
+        let lost = in_front.into_iter().chain(behind).collect();
+        self.note(id, &end, lost, damaged);
         Ok(())
     }
 
@@ -316,8 +323,13 @@ impl Repair {
         Ok(())
     }
 
-    fn note(&mut self, id: PartitionId, end: &LogEnd, expected: Offset, damaged: Vec<PathBuf>) {
-        let lost = (end.next_offset < expected).then_some(end.next_offset..expected);
+    fn note(
+        &mut self,
+        id: PartitionId,
+        end: &LogEnd,
+        lost: Vec<Range<Offset>>,
+        damaged: Vec<PathBuf>,
+    ) {
         self.repaired.push(Repaired {
             partition: self.inspection.name(id),
             kept: end.log_start_offset..end.next_offset,

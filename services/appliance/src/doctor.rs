@@ -125,7 +125,8 @@ fn repaired(report: &RepairReport) -> String {
         let mut rows = vec![row(["PARTITION", "KEPT", "LOST", "SET ASIDE"])];
         for one in &report.partitions {
             let range = |range: &std::ops::Range<_>| format!("{} to {}", range.start, range.end);
-            let lost = one.lost.as_ref().map_or("nothing known".to_owned(), range);
+            let lost: Vec<String> = one.lost.iter().map(range).collect();
+            let lost = if lost.is_empty() { "nothing known".to_owned() } else { lost.join(", ") };
             let name = |path: &PathBuf| path.display().to_string();
             let files: Vec<String> = one.damaged.iter().map(name).collect();
             rows.push(vec![one.partition.to_string(), range(&one.kept), lost, files.join(" ")]);

@@ -76,10 +76,15 @@ impl Recovery<'_> {
         let mut gone = BTreeSet::new();
         let Some(end) = self.checkpoint.logs.get(&METADATA) else { return Ok((catalogue, gone)) };
         let dir = partition_dir(&self.dir.paths.topics, METADATA);
-        let mut next = Offset(0);
-        for base in Names::list(self.host.disk.as_ref(), dir.clone())?.bases("log") {
-            if base > end.segment {
-                continue;
+        let names = Names::list(self.host.disk.as_ref(), dir.clone())?;
+        let start = end.log_start_offset.min(end.segment);
+        let first = names.bases("log").rfind(|base| *base <= start);
+        // What lies in front of the log's start may be half removed.
+        let first = first.unwrap_or(start);
+        let mut next = first;
+        for base in names.bases("log").filter(|base| (first..=end.segment).contains(base)) {
+            if base != next {
+                return Err(Damage::between(dir, METADATA, next, base).into());
             }
             let path = dir.join(file_name(base, "log"));
             let mut bytes = at(&path, read_all(self.host.disk.as_ref(), &path))?;
@@ -160,6 +165,10 @@ impl Recovery<'_> {
         let before = remove_deleted(&mut names, end)?;
         let bases: Vec<_> = names.bases("log").collect();
         let first = bases.first().copied().unwrap_or(end.segment);
+        let start = end.log_start_offset;
+        if first > start {
+            return Err(Damage::between(names.dir, id, start, first).into());
+        }
         let row = at(&self.dir.paths.map, map.log(id))?.and_then(|row| LogRow::decode(&row));
         // A row that ends within a file that was deleted since says less than the files that are left.
         let row = row.filter(|row| row.state.segment >= first);
@@ -247,7 +256,8 @@ impl Recovery<'_> {
         let file = entry.file();
         let path = file.path();
         if entry.log.segment != base {
-            return Err(entry.damaged_at(base).into());
+            let dir = entry.partition.dir.clone();
+            return Err(Damage::between(dir, entry.partition.id, entry.log.segment, base).into());
         }
         if base < end.segment
             && entry.log.position == 0

@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     Append, Config, Damage, Durability, Host, Inspection, Isolation, OpenError, PartitionId,
-    ReadError, ReadLimit, RepairReport, Storage, repair, segment_file::base_of,
+    ReadError, ReadLimit, RepairReport, Storage, catalogue::METADATA, journal::checkpoint::Checkpoint,
+    repair, segment_file::base_of,
 };
 
 /// Ten records in each of two topics, one cycle each, and an end as kill -9 makes it.
@@ -72,10 +73,14 @@ fn lose_cycle(dir: &Path, index: usize) {
     flip(&path, crate::codec::position(at) + 100);
 }
 
+/// Why it is not opened; whoever looks for damage finds some too.
 fn refusal(dir: &Path) -> String {
     match Storage::open(config(dir), Host::real()) {
         Ok(_) => panic!("it opened"),
-        Err(error) => error.to_string(),
+        Err(error) => {
+            assert_ne!(damages(dir), [], "{error}");
+            error.to_string()
+        }
     }
 }
 
@@ -143,7 +148,7 @@ fn what_neither_journal_nor_log_has_is_reported_and_the_rest_is_kept() {
     let lost = &report.partitions[0];
     assert_eq!(lost.partition.to_string(), "first-0");
     assert_eq!(lost.kept, Offset(0)..Offset(2));
-    assert_eq!(lost.lost, Some(Offset(2)..Offset(10)));
+    assert_eq!(lost.lost, [Offset(2)..Offset(10)]);
     assert_eq!(fs::metadata(&lost.damaged[0]).unwrap().len(), 8 * length);
     let storage = open(dir.path());
     assert_eq!((records(&storage, first), records(&storage, second)), (2, 10));
@@ -169,7 +174,7 @@ fn a_flipped_bit_below_the_checkpoint_is_found_and_cut_off() {
     let report = do_repair(dir.path());
     let lost = &report.partitions[0];
     assert_eq!(lost.kept, Offset(0)..Offset(5));
-    assert_eq!(lost.lost, Some(Offset(5)..Offset(10)));
+    assert_eq!(lost.lost, [Offset(5)..Offset(10)]);
     let cut: Vec<_> = lost.damaged.iter().map(|path| path.file_name().unwrap()).collect();
     let expected = ["4", "6", "8"].map(|base| format!("{base:0>20}.damaged"));
     assert_eq!(cut, expected.each_ref().map(std::ffi::OsStr::new));
@@ -196,6 +201,57 @@ fn a_file_that_is_shorter_than_it_was_is_refused() {
         let text = refusal(dir.path());
         assert!(text.contains(path.to_str().unwrap()) && text.contains("bytes"), "{text}");
     }
+}
+
+#[test]
+fn a_missing_file_is_refused_found_and_said_to_be_lost() {
+    // The first, one in the middle, and the last.
+    for (base, lost) in [(0, 0..2), (2, 2..10), (8, 8..10)] {
+        for with_map in [true, false] {
+            let dir = directory();
+            let p = stopped(dir.path());
+            fs::remove_file(log(dir.path(), p, base)).unwrap();
+            if !with_map {
+                fs::remove_dir_all(dir.path().join("map")).unwrap();
+            }
+            let text = refusal(dir.path());
+            assert!(
+                text.contains("orders-0") || text.contains(&format!("{base:020}.log")),
+                "{text}"
+            );
+            let report = do_repair(dir.path());
+            let [repaired] = &report.partitions[..] else { panic!("{base}: {report:?}") };
+            assert_eq!(repaired.lost, [Offset(lost.start)..Offset(lost.end)], "{base}");
+            close(open(dir.path()), dir.path());
+        }
+    }
+}
+
+#[test]
+fn a_catalogue_without_its_first_file_is_refused() {
+    let dir = directory();
+    let storage = open(dir.path());
+    for topic in 0..5 {
+        create(&storage, &format!("topic {topic}"), 1, &[]);
+    }
+    close(storage, dir.path());
+    // As if there had been one in front of what is left.
+    let first = log(dir.path(), METADATA, 0);
+    let bytes = fs::read(&first).unwrap();
+    let length = BatchView::parse(&bytes).unwrap().bytes().len();
+    fs::write(log(dir.path(), METADATA, 1), &bytes[length..]).unwrap();
+    fs::remove_file(first).unwrap();
+    let checkpoint = |number: u64| {
+        let path = dir.path().join(format!("journal/checkpoint-{number}"));
+        let mut found = Checkpoint::decode(&fs::read(&path).unwrap()).unwrap();
+        let end = found.logs.get_mut(&METADATA).unwrap();
+        (end.segment, end.length) = (Offset(1), end.length - crate::codec::position(length));
+        fs::write(path, found.encode()).unwrap();
+    };
+    checkpoint(0);
+    checkpoint(1);
+    let text = refusal(dir.path());
+    assert!(text.contains("__cluster_metadata"), "{text}");
 }
 
 #[test]
@@ -287,7 +343,8 @@ fn a_map_that_knows_more_than_the_journal_is_refused_until_it_is_deleted() {
         let name = name.unwrap().file_name();
         fs::copy(journal.path().join(&name), dir.path().join("journal").join(&name)).unwrap();
     }
-    let text = refusal(dir.path());
+    // It is no damage.
+    let text = Storage::open(config(dir.path()), Host::real()).unwrap_err().to_string();
     assert!(text.contains("records of orders-0 up to offset 11"), "{text}");
     assert!(text.contains("delete ") && text.contains("/map"), "{text}");
     fs::remove_dir_all(dir.path().join("map")).unwrap();
@@ -331,7 +388,7 @@ fn a_repair_of_a_compacted_log_keeps_its_offsets_and_gaps() {
     assert_eq!(damages(dir.path()).len(), 1);
     let report = do_repair(dir.path());
     let [lost] = &report.partitions[..] else { panic!("{report:?}") };
-    assert_eq!(lost.lost.as_ref().unwrap().end, end.plus(1));
+    assert_eq!(lost.lost[0].end, end.plus(1));
     assert_eq!(damages(dir.path()), []);
     let storage = open(dir.path());
     let kept = read_all(&storage, p, Isolation::ReadUncommitted);
@@ -382,7 +439,7 @@ fn a_file_whose_records_another_has_already_is_no_damage() {
     assert_eq!(damages(dir.path()), []);
     let report = do_repair(dir.path());
     let kept = &report.partitions[0];
-    assert_eq!((kept.kept.clone(), kept.lost.clone()), (Offset(0)..Offset(10), None));
+    assert_eq!((kept.kept.clone(), kept.lost.clone()), (Offset(0)..Offset(10), vec![]));
     assert_eq!(kept.damaged.len(), 1, "{kept:?}");
     let storage = open(dir.path());
     assert_eq!(records(&storage, p), 10);
