@@ -26,7 +26,7 @@ use crate::{
     api::PartitionId,
     catalogue::METADATA,
     host::{Open, read_exact},
-    keeper::{Clean, Meta, Swap},
+    keeper::{Clean, Swap, state_behind},
     partition::{Segment, with_ends},
     queue::Request,
     settings::TopicSettings,
@@ -244,11 +244,11 @@ fn fill(
 ) -> Result<Filled, Failure> {
     let (mut dropped, mut aborted, mut producers) = (Vec::new(), Vec::new(), None);
     for (segment, segment_end) in with_ends(group, end) {
-        let meta = Meta::read(shared.host.disk.as_ref(), &segment.file)?;
-        // The checkpoint that makes a file cleanable has written it.
-        let meta = meta.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-        aborted.extend(meta.state.segment_aborted);
-        producers = Some(meta.state.producers);
+        let all = &pass.candidate.segments;
+        let upto = all.partition_point(|other| other.file.base <= segment.file.base);
+        let state = state_behind(shared.host.disk.as_ref(), all.get(..upto).unwrap_or_default())?;
+        aborted.extend(state.segment_aborted);
+        producers = Some(state.producers);
         let batches = Batches::of(shared, segment, segment_end)?;
         dropped.extend(pass.filter(batches, end, |batch| output.push(batch))?);
     }

@@ -23,7 +23,7 @@ use crate::{
     shared::Shared,
 };
 
-pub(crate) use meta::{LogRow, Meta, Rolled, encode_log_row};
+pub(crate) use meta::{LogRow, Meta, Rolled, encode_log_row, state_behind};
 pub(crate) use swap::{Clean, Swap};
 
 /// What a checkpoint may write to the map, by far.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     codec::position,
-    keeper::Meta,
+    keeper::state_behind,
     partition::{Segment, with_ends},
     producer::{Aborted, Newest},
     shared::Shared,
@@ -75,9 +75,7 @@ impl<'a> Pass<'a> {
         most_keys: usize,
         now: TimestampMs,
     ) -> Result<Self, Failure> {
-        let last = candidate.segments.last();
-        let meta =
-            last.map(|last| Meta::read(shared.host.disk.as_ref(), &last.file)).transpose()?;
+        let state = state_behind(shared.host.disk.as_ref(), &candidate.segments)?;
         let silent_since = shared.catalogue().silent_since(now);
         let mut pass = Self {
             shared,
@@ -86,10 +84,7 @@ impl<'a> Pass<'a> {
             keys: Keys::new(most_keys),
             throttle: Throttle::of(shared),
             aborted: HashMap::new(),
-            newest: meta
-                .flatten()
-                .map(|meta| meta.state.producers.newest(silent_since))
-                .unwrap_or_default(),
+            newest: state.producers.newest(silent_since),
             observed: HashSet::new(),
             changed: false,
         };

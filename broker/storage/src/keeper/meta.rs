@@ -8,10 +8,10 @@ use wire::{Offset, TimestampMs};
 use crate::{
     codec::{Reader, Writer},
     host::{Disk, DiskFile, Open, read_all},
-    log_scan::scan_headers,
+    log_scan::{marker_in, scan_headers},
     log_state::{INDEX_INTERVAL_BYTES, LogState, Row},
-    partition::Published,
-    segment_file::{SegmentFile, file_name},
+    partition::{Published, Segment},
+    segment_file::{SegmentFile, base_of, file_name},
 };
 
 const MAGIC: [u8; 8] = *b"ottlame1";
@@ -56,6 +56,58 @@ fn rows_of(log: &dyn DiskFile, rolled: &Rolled) -> io::Result<Vec<Row>> {
         max_timestamp_before = max_timestamp_before.max(header.max_timestamp);
     })?;
     Ok(rows)
+}
+
+/// The state of a log at the end of these files, its first ones. If what is written beside the last cannot be read,
+/// it is made again from the files.
+pub(crate) fn state_behind(disk: &dyn Disk, files: &[Segment]) -> io::Result<LogState> {
+    let Some((last, in_front)) = files.split_last() else { return Ok(LogState::default()) };
+    if let Some(meta) = Meta::read(disk, &last.file)? {
+        return Ok(meta.state);
+    }
+    let path = last.file.dir.join(file_name(last.file.base, "meta"));
+    tracing::warn!(path = %path.display(), "it cannot be read; it is made again from the log");
+    let mut meta = Meta { state: LogState::default(), rows: Vec::new() };
+    let mut known = 0;
+    for (index, segment) in in_front.iter().enumerate().rev() {
+        if let Some(found) = Meta::read(disk, &segment.file)? {
+            (meta.state, known) = (found.state, index + 1);
+            break;
+        }
+    }
+    if known == 0 {
+        meta.state = state_in_front(disk, files)?;
+    }
+    for segment in files.get(known..).unwrap_or_default() {
+        meta.state.next_offset = segment.file.base;
+        meta.state.roll();
+        meta.rows.clear();
+        let log = disk.open(&segment.file.path(), Open::Read)?;
+        let mut failed = None;
+        scan_headers(log.as_ref(), 0..segment.length, |at, header| {
+            match marker_in(log.as_ref(), at, header) {
+                Ok(marker) => meta.rows.extend(meta.state.apply(header, marker).row),
+                Err(error) => failed = Some(error),
+            }
+        })?;
+        failed.map_or(Ok(()), Err)?;
+    }
+    let file = disk.open(&path, Open::Write)?;
+    file.set_len(0)?;
+    file.write_at(&meta.encode(), 0)?;
+    file.sync()?;
+    Ok(meta.state)
+}
+
+/// What the files that were deleted left.
+fn state_in_front(disk: &dyn Disk, files: &[Segment]) -> io::Result<LogState> {
+    let Some(first) = files.first() else { return Ok(LogState::default()) };
+    let bases = disk.list(&first.file.dir)?;
+    let bases = bases.iter().filter_map(|name| base_of(name, "meta"));
+    let newest = bases.filter(|base| *base < first.file.base).max();
+    let file = newest.map(|base| SegmentFile::new(first.file.dir.clone(), base));
+    let meta = file.map(|file| Meta::read(disk, &file)).transpose()?.flatten();
+    Ok(meta.map(|meta| meta.state).unwrap_or_default())
 }
 
 impl Meta {

@@ -203,6 +203,8 @@ impl Recovery<'_> {
                 entry.begin_at(first, before);
             }
         }
+        // Whether what is to be written beside the file can be read there.
+        let mut was_beside = true;
         for base in bases.into_iter().filter(|base| *base <= end.segment) {
             if base < entry.log.segment {
                 continue;
@@ -210,13 +212,12 @@ impl Recovery<'_> {
             if base > entry.log.segment {
                 full.push((entry.log.segment, entry.log.position, entry.log.max_timestamp));
                 let rolled = entry.roll();
-                let has_meta = full.last().is_some_and(|(base, ..)| names.has(*base, "meta"));
-                if let Some(rolled) = rolled.filter(|_| !has_meta) {
+                if let Some(rolled) = rolled.filter(|_| !was_beside) {
                     self.written.dirs.insert(entry.partition.dir.clone());
                     self.written.rolled.push(rolled);
                 }
             }
-            self.read_file(entry, base, end)?;
+            was_beside = self.read_file(entry, base, end)?;
         }
         if entry.log.next_offset != end.next_offset || entry.log.position != end.length {
             return Err(entry.damaged_at(end.segment).into());
@@ -250,17 +251,19 @@ impl Recovery<'_> {
         Ok(left.next().is_none())
     }
 
-    /// Takes in a file from where the state stands, up to its end or the checkpoint's.
-    fn read_file(&self, entry: &mut Entry, base: Offset, end: &LogEnd) -> Result<(), OpenError> {
+    /// Takes in a file from where the state stands, up to its end or the checkpoint's. Answers whether what is to be
+    /// written beside it could be read.
+    fn read_file(&self, entry: &mut Entry, base: Offset, end: &LogEnd) -> Result<bool, OpenError> {
         let disk = self.host.disk.as_ref();
         let file = entry.file();
         let path = file.path();
+        let from = entry.log.position;
         if entry.log.segment != base {
             let dir = entry.partition.dir.clone();
             return Err(Damage::between(dir, entry.partition.id, entry.log.segment, base).into());
         }
         if base < end.segment
-            && entry.log.position == 0
+            && from == 0
             && let Some(meta) = at(&path, Meta::read(disk, &file))?
         {
             let (expected, found) = (meta.state.position, at(&path, disk.length(&path))?);
@@ -269,26 +272,27 @@ impl Recovery<'_> {
                 return Err(Damage::Short { path, partition, found, expected, before }.into());
             }
             entry.take_meta(meta);
-            return Ok(());
+            return Ok(true);
         }
-        if base == end.segment && entry.log.position == end.length {
-            return Ok(());
+        if base == end.segment && from == end.length {
+            return Ok(false);
         }
         let log = at(&path, file.for_syncing(disk))?;
         let length = if base == end.segment { end.length } else { at(&path, log.len())? };
         let mut failed = None;
-        let scanned = scan_headers(log.as_ref(), entry.log.position..length, |position, header| {
-            match marker_in(log.as_ref(), position, header) {
-                _ if failed.is_some() => {}
-                Ok(_) if header.base_offset < entry.log.next_offset => {
-                    failed = Some(io::ErrorKind::InvalidData.into());
+        let scanned =
+            scan_headers(log.as_ref(), from..length, |position, header| {
+                match marker_in(log.as_ref(), position, header) {
+                    _ if failed.is_some() => {}
+                    Ok(_) if header.base_offset < entry.log.next_offset => {
+                        failed = Some(io::ErrorKind::InvalidData.into());
+                    }
+                    Ok(marker) => entry.apply(header, marker),
+                    Err(error) => failed = Some(error),
                 }
-                Ok(marker) => entry.apply(header, marker),
-                Err(error) => failed = Some(error),
-            }
-        });
+            });
         match failed.map_or(scanned, Err) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(from > 0 && at(&path, Meta::read(disk, &file))?.is_some()),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Err(entry.damaged_at(base).into())
             }

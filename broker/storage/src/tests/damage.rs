@@ -228,6 +228,21 @@ fn a_missing_file_is_refused_found_and_said_to_be_lost() {
 }
 
 #[test]
+fn what_is_written_beside_a_log_and_cannot_be_read_is_written_again() {
+    let dir = directory();
+    let p = stopped(dir.path());
+    let meta = log(dir.path(), p, 2).with_extension("meta");
+    let before = fs::read(&meta).unwrap();
+    flip(&meta, 20);
+    fs::remove_dir_all(dir.path().join("map")).unwrap();
+    let storage = open(dir.path());
+    assert_eq!(records(&storage, p), 10);
+    append(&storage, p, batch(1, b"on", 1)).unwrap();
+    close(storage, dir.path());
+    assert_eq!(fs::read(&meta).unwrap(), before);
+}
+
+#[test]
 fn a_catalogue_without_its_first_file_is_refused() {
     let dir = directory();
     let storage = open(dir.path());

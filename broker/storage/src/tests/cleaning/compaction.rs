@@ -20,7 +20,7 @@ use crate::{
     Append, AppendError, Isolation, PartitionId, ReadLimit,
     cleaner::Cleaner,
     read::Reading,
-    segment_file::partition_dir,
+    segment_file::{base_of, partition_dir},
     tests::{
         sim::{Crash, Dice},
         support::{
@@ -510,6 +510,31 @@ fn dirt_has_to_be_worth_it_or_old() {
     lab.pass(60_000);
     lab.clean();
     assert!(count(&mut lab) < before, "it has waited long enough");
+}
+
+#[test]
+fn what_is_written_beside_a_file_and_cannot_be_read_is_made_again() {
+    let mut lab = Lab::new(700);
+    lab.start().unwrap();
+    let configs = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.1")];
+    let p = lab.create(&configs).unwrap();
+    for _ in 0..6 {
+        for key in 0..3 {
+            lab.append(p, keyed(key, 1)).unwrap().unwrap();
+        }
+        lab.checkpoint();
+    }
+    let dir = partition_dir(std::path::Path::new("/data/topics"), p);
+    let metas: Vec<_> =
+        lab.files(p).into_iter().filter(|name| base_of(name, "meta").is_some()).collect();
+    assert!(metas.len() > 2, "{metas:?}");
+    for name in metas {
+        lab.disk.flip(&dir.join(name), 20, 3);
+    }
+    let before = lab.read(p).len();
+    lab.clean();
+    let after = lab.read(p).len();
+    assert!(after < before, "{after} of {before}");
 }
 
 #[test]
