@@ -91,6 +91,12 @@ pub enum Damage {
     },
     #[error("{}: the cycle at position {position} cannot be read again", path.display())]
     BadCycle { path: PathBuf, position: u64 },
+    #[error("{}: the disk cannot read it any more{}", path.display(), damaged_records(records.as_ref()))]
+    Unreadable {
+        path: PathBuf,
+        /// A partition whose records from an offset on are in it.
+        records: Option<(PartitionName, Offset)>,
+    },
     #[error(
         "{}: {found} bytes long, but its checkpoint says {expected}; missing are records of \
          {partition} before offset {before}",
@@ -121,6 +127,17 @@ impl Damage {
         Self::BadBatch { path, partition, position: 0, from: end }
     }
 
+    /// What the disk does not give back of a log.
+    pub(crate) fn unreadable(
+        path: PathBuf,
+        id: PartitionId,
+        from: Offset,
+        error: &io::Error,
+    ) -> Self {
+        tracing::warn!(%error, path = %path.display(), "the disk fails");
+        Self::Unreadable { path, records: Some((id.into(), from)) }
+    }
+
     /// Puts in the names of topics.
     pub(crate) fn look_up(&mut self, catalogue: &Catalogue) {
         match self {
@@ -134,12 +151,24 @@ impl Damage {
             | Self::BadBatch { partition, .. } => {
                 partition.look_up(catalogue);
             }
+            Self::Unreadable { records, .. } => {
+                if let Some((partition, _)) = records {
+                    partition.look_up(catalogue);
+                }
+            }
             Self::Missing(_)
             | Self::Foreign(_)
             | Self::OldCheckpoint { .. }
             | Self::BadCycle { .. } => {}
         }
     }
+}
+
+fn damaged_records(records: Option<&(PartitionName, Offset)>) -> String {
+    let text = |(partition, from): &(PartitionName, Offset)| {
+        format!("; damaged are records of {partition} from offset {from} on")
+    };
+    records.map(text).unwrap_or_default()
 }
 
 fn partition_list(missing: &[(PartitionName, Range<Offset>)]) -> String {

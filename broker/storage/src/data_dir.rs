@@ -8,7 +8,7 @@ use wire::LeaderEpoch;
 use crate::{
     api::Config,
     damage::{Damage, OpenError},
-    host::{Disk, Host, Lock, Open, read_all},
+    host::{Disk, Host, Lock, Open, is_unreadable, read_all},
     journal::{
         checkpoint::{Checkpoint, RingPosition},
         cycle::Secret,
@@ -87,12 +87,23 @@ pub(crate) fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, OpenError> 
     result.map_err(|source| OpenError::File { path: path.to_path_buf(), source })
 }
 
+/// The same for what is read: where the disk fails, that is damage.
+pub(crate) fn reading<T>(path: &Path, result: io::Result<T>) -> Result<T, OpenError> {
+    match result {
+        Err(error) if is_unreadable(&error) => {
+            tracing::warn!(%error, path = %path.display(), "the disk fails");
+            Err(Damage::Unreadable { path: path.to_path_buf(), records: None }.into())
+        }
+        result => at(path, result),
+    }
+}
+
 pub(crate) fn read_version(disk: &dyn Disk, data: &Path) -> Result<Option<Uuid>, OpenError> {
     let path = data.join(VERSION_FILE);
     if !disk.exists(&path) {
         return Ok(None);
     }
-    let bytes = at(&path, read_all(disk, &path))?;
+    let bytes = reading(&path, read_all(disk, &path))?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let mut lines = text.lines();
     let format = lines.next().and_then(|line| line.strip_prefix("ottla data format "));
@@ -111,7 +122,7 @@ fn first_start(config: &Config, host: &Host, paths: &Paths) -> Result<Uuid, Open
         return Err(OpenError::Damaged(Damage::Missing(paths.data.join(VERSION_FILE))));
     }
     // One whose first start was cut short has none of these yet.
-    let journal = at(&paths.journal, Checkpoint::load(disk, &paths.journal))?;
+    let journal = reading(&paths.journal, Checkpoint::load(disk, &paths.journal))?;
     if journal
         .is_some_and(|(found, _)| found.start > 0 || found.cycle > 0 || !found.logs.is_empty())
     {

@@ -155,6 +155,12 @@ struct FileError {
     source: io::Error,
 }
 
+/// Whether the disk cannot give back what it took.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::UCLEAN | Errno::BADMSG))
+}
+
 /// Reads exactly `buffer`, or fails with `UnexpectedEof`.
 pub(crate) fn read_exact(file: &dyn DiskFile, buffer: &mut [u8], position: u64) -> io::Result<()> {
     if file.read_at(buffer, position)? == buffer.len() {

@@ -20,8 +20,8 @@ use crate::{
     catalogue::{METADATA, Record, records_of},
     codec::{in_memory, position},
     damage::{Damage, OpenError, PartitionName},
-    data_dir::{self, at},
-    host::{Disk, DiskFile, Host, Lock, Open},
+    data_dir::{self, at, reading},
+    host::{Disk, DiskFile, Host, Lock, Open, is_unreadable},
     journal::{
         checkpoint::Checkpoint,
         ring::RingFiles,
@@ -71,7 +71,7 @@ impl Inspection {
             Err(error) => return at(&paths.data.join("lock"), Err(error)),
         };
         let checkpoint = match Checkpoint::load(disk, &paths.journal) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound || is_unreadable(&error) => None,
             loaded => at(&paths.journal, loaded)?.map(|(checkpoint, _)| checkpoint),
         };
         let data_id = version.clone().ok().or(checkpoint.as_ref().map(|found| found.data_id));
@@ -185,7 +185,11 @@ impl Inspection {
                 done += bytes;
                 progress(done, all);
             });
-            found.extend(at(&partition_dir(&self.paths.topics, *id), damage)?);
+            match reading(&partition_dir(&self.paths.topics, *id), damage) {
+                Ok(damage) => found.extend(damage),
+                Err(OpenError::Damaged(damage)) => found.push(damage),
+                Err(other) => return Err(other),
+            }
         }
         for damage in &mut found {
             damage.look_up(&self.catalogue);
@@ -196,7 +200,7 @@ impl Inspection {
     fn damage_of_journal(&self, checkpoint: &Checkpoint) -> Result<(), OpenError> {
         let journal = &self.paths.journal;
         let needed = checkpoint.ring.segment;
-        if !at(journal, self.ring_files.existing())?.contains(&needed) {
+        if !reading(journal, self.ring_files.existing())?.contains(&needed) {
             return Err(Damage::Missing(journal.join(format!("segment-{needed}"))).into());
         }
         let mut unknown = None;
@@ -210,7 +214,7 @@ impl Inspection {
         });
         match (scan, unknown) {
             (Err(ScanError::Damage(damage)), _) => Err(damage.into()),
-            (Err(ScanError::Io(error)), _) => at(journal, Err(error)),
+            (Err(ScanError::Io(error)), _) => reading(journal, Err(error)),
             (Ok(_), Some(position)) => {
                 Err(Damage::BadCycle { path: journal.clone(), position }.into())
             }
@@ -276,7 +280,12 @@ impl Inspection {
                 }
                 reached = view.header.next_offset();
             });
-            let whole = unknown.map_or(walked, Ok)?;
+            let whole = match walked {
+                Err(error) if is_unreadable(&error) => {
+                    return Ok(Some(Damage::unreadable(path, id, reached, &error)));
+                }
+                walked => unknown.map_or(walked, Ok)?,
+            };
             if whole.position < length {
                 let (position, from) = (whole.position, whole.next_offset);
                 return Ok(Some(Damage::BadBatch { path, partition, position, from }));

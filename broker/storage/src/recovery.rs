@@ -19,7 +19,7 @@ use crate::{
     catalogue::{METADATA, Record},
     committer::{Entry, Origin},
     damage::{Damage, OpenError},
-    data_dir::{DataDir, at},
+    data_dir::{DataDir, at, reading},
     db::Map,
     host::{Host, Open},
     journal::{
@@ -88,7 +88,7 @@ struct Recovery<'a> {
 pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Recovered, OpenError> {
     let disk = host.disk.as_ref();
     let journal = &dir.paths.journal;
-    let (checkpoint, is_last) = at(journal, Checkpoint::load(disk, journal))?
+    let (checkpoint, is_last) = reading(journal, Checkpoint::load(disk, journal))?
         .ok_or_else(|| Damage::Missing(journal.join("checkpoint-0")))?;
     if checkpoint.data_id != dir.data_id {
         return Err(Damage::Foreign(journal.clone()).into());
@@ -99,7 +99,7 @@ pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Rec
         data_id: dir.data_id,
         segment_bytes: config.journal_segment_bytes,
     };
-    let existing = at(journal, ring_files.existing())?.len();
+    let existing = reading(journal, ring_files.existing())?.len();
     let reserve = Arc::new(Reserve::find(
         Arc::clone(&host.disk),
         dir.paths.reserve.clone(),
@@ -221,17 +221,17 @@ impl Recovery<'_> {
     /// The cycles beyond the checkpoint, and the catalogue records in them.
     fn follow_ring(&self) -> Result<(Scan, Vec<Record>), OpenError> {
         let journal = &self.dir.paths.journal;
-        let existing = at(journal, self.ring_files.existing())?;
+        let existing = reading(journal, self.ring_files.existing())?;
         let needed = self.checkpoint.ring.segment;
         if !existing.contains(&needed) {
             let path = journal.join(format!("segment-{needed}"));
-            let foreign =
-                self.ring_files.exists(needed) && at(&path, self.ring_files.is_foreign(needed))?;
+            let foreign = self.ring_files.exists(needed)
+                && reading(&path, self.ring_files.is_foreign(needed))?;
             let damage = if foreign { Damage::Foreign(path) } else { Damage::Missing(path) };
             return Err(damage.into());
         }
         if self.nothing_follows {
-            return Ok((at(journal, Scan::of_nothing(&self.ring_files))?, Vec::new()));
+            return Ok((reading(journal, Scan::of_nothing(&self.ring_files))?, Vec::new()));
         }
         let mut records = Vec::new();
         let mut damaged = None;
@@ -254,7 +254,7 @@ impl Recovery<'_> {
         match scan {
             Ok(scan) => Ok((scan, records)),
             Err(ScanError::Damage(damage)) => Err(damage.into()),
-            Err(ScanError::Io(error)) => at(journal, Err(error)),
+            Err(ScanError::Io(error)) => reading(journal, Err(error)),
         }
     }
 
@@ -376,10 +376,12 @@ impl Recovery<'_> {
     /// The last cycle may have been read from a cache that never reached the disk.
     fn rewrite_last(&self, last: Option<&Found>) -> Result<(), OpenError> {
         let Some(last) = last else { return Ok(()) };
+        let dir = self.ring_files.dir();
+        let file = at(dir, self.ring_files.open(last.at.segment, Open::Direct))?;
+        let mut buffer = AlignedBuffer::zeroed(last.length);
+        let read = crate::host::read_exact(file.as_ref(), buffer.bytes_mut(), last.at.position);
+        reading(dir, read)?;
         let write = || {
-            let file = self.ring_files.open(last.at.segment, Open::Direct)?;
-            let mut buffer = AlignedBuffer::zeroed(last.length);
-            crate::host::read_exact(file.as_ref(), buffer.bytes_mut(), last.at.position)?;
             file.write_at(buffer.bytes(), last.at.position)?;
             file.sync()?;
             // The cycles before it lie in other segments too.
@@ -388,7 +390,7 @@ impl Recovery<'_> {
             }
             Ok(())
         };
-        at(self.ring_files.dir(), write())
+        at(dir, write())
     }
 
     /// The ring goes on behind the last cycle. Segments without a cycle beyond the checkpoint

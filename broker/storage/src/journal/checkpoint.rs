@@ -9,7 +9,7 @@ use super::cycle::Secret;
 use crate::{
     api::PartitionId,
     codec::{Reader, Writer},
-    host::{Disk, DiskFile, Open, read_all},
+    host::{Disk, DiskFile, Open, is_unreadable, read_all},
 };
 
 const MAGIC: [u8; 8] = *b"ottlack1";
@@ -123,16 +123,26 @@ impl Checkpoint {
     }
 
     /// The newest checkpoint that is whole, and whether its predecessor is whole too. A newer one would have been
-    /// written over that, so then there was none.
+    /// written over that, so then there was none. Of two of which one cannot be read the other counts: where it is
+    /// too old, a cycle says so.
     pub(crate) fn load(disk: &dyn Disk, journal_dir: &Path) -> io::Result<Option<(Self, bool)>> {
         let mut whole: Vec<Self> = Vec::new();
+        let mut failed = None;
         for name in ["checkpoint-0", "checkpoint-1"] {
             let found = match read_all(disk, &journal_dir.join(name)) {
                 Ok(bytes) => Self::decode(&bytes),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) if is_unreadable(&error) => {
+                    tracing::warn!(%error, name, "a checkpoint cannot be read");
+                    failed = Some(error);
+                    None
+                }
                 Err(error) => return Err(error),
             };
             whole.extend(found);
+        }
+        if let Some(error) = failed.filter(|_| whole.is_empty()) {
+            return Err(error);
         }
         whole.sort_by_key(|found| found.number);
         let Some(newest) = whole.pop() else { return Ok(None) };

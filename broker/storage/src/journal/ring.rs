@@ -13,7 +13,7 @@ use super::checkpoint::RingPosition;
 use crate::{
     aligned::{ALIGNMENT, AlignedBuffer},
     codec::{Reader, Writer, position},
-    host::{Disk, DiskFile, Open},
+    host::{Disk, DiskFile, Open, is_unreadable},
     mutant::{self, Mutant},
 };
 
@@ -47,11 +47,26 @@ impl RingFiles {
 
     /// The segments that there are. One whose making was cut short is none: its header is last.
     pub(crate) fn existing(&self) -> io::Result<Vec<u32>> {
+        self.numbers(|number| self.is_ours(number))
+    }
+
+    /// Those of them whose headers can be read.
+    pub(crate) fn readable(&self) -> io::Result<Vec<u32>> {
+        self.numbers(|number| match self.is_ours(number) {
+            Err(error) if is_unreadable(&error) => {
+                tracing::warn!(%error, number, "a segment of the journal cannot be read");
+                Ok(false)
+            }
+            is_ours => is_ours,
+        })
+    }
+
+    fn numbers(&self, wanted: impl Fn(u32) -> io::Result<bool>) -> io::Result<Vec<u32>> {
         let mut found = Vec::new();
         for name in self.disk.list(&self.dir)? {
             let number = name.strip_prefix("segment-").and_then(|number| number.parse().ok());
             if let Some(number) = number
-                && self.is_ours(number)?
+                && wanted(number)?
             {
                 found.push(number);
             }

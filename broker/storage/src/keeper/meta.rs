@@ -7,7 +7,7 @@ use wire::{Offset, TimestampMs};
 
 use crate::{
     codec::{Reader, Writer},
-    host::{Disk, DiskFile, Open, read_all},
+    host::{Disk, DiskFile, Open, is_unreadable, read_all},
     log_scan::{marker_in, scan_headers},
     log_state::{INDEX_INTERVAL_BYTES, LogState, Row},
     partition::{Published, Segment},
@@ -122,11 +122,16 @@ impl Meta {
         writer.sealed()
     }
 
-    /// Reads the file; `None` if it is missing or not whole.
+    /// Reads the file; `None` if it is missing, not whole, or cannot be read: the log says the same.
     pub(crate) fn read(disk: &dyn Disk, file: &SegmentFile) -> io::Result<Option<Self>> {
         match read_all(disk, &file.dir.join(file_name(file.base, "meta"))) {
             Ok(bytes) => Ok(Self::decode(&bytes, file.base)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_unreadable(&error) => {
+                let path = file.path();
+                tracing::warn!(%error, path = %path.display(), "what is written beside a log cannot be read");
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -15,9 +15,9 @@ use crate::{
     catalogue::{METADATA, Record, records_of},
     committer::Entry,
     damage::{Damage, OpenError},
-    data_dir::at,
+    data_dir::{at, reading},
     db::Map,
-    host::{Disk, Open, read_all},
+    host::{Disk, Open, is_unreadable, read_all},
     journal::checkpoint::LogEnd,
     keeper::{LogRow, Meta, encode_log_row},
     log_scan::{marker_in, scan_headers},
@@ -39,7 +39,7 @@ impl<'a> Names<'a> {
     fn list(disk: &'a dyn Disk, dir: PathBuf) -> Result<Self, OpenError> {
         let sorted = match disk.list(&dir) {
             Err(error) if is_not_found(&error) => Vec::new(),
-            listed => at(&dir, listed)?,
+            listed => reading(&dir, listed)?,
         };
         Ok(Self { disk, dir, sorted })
     }
@@ -87,7 +87,12 @@ impl Recovery<'_> {
                 return Err(Damage::between(dir, METADATA, next, base).into());
             }
             let path = dir.join(file_name(base, "log"));
-            let mut bytes = at(&path, read_all(self.host.disk.as_ref(), &path))?;
+            let mut bytes = match read_all(self.host.disk.as_ref(), &path) {
+                Err(error) if is_unreadable(&error) => {
+                    return Err(Damage::unreadable(path, METADATA, next, &error).into());
+                }
+                read => at(&path, read)?,
+            };
             if base == end.segment {
                 bytes.truncate(usize::try_from(end.length).unwrap_or(usize::MAX));
             }
@@ -295,6 +300,10 @@ impl Recovery<'_> {
             Ok(()) => Ok(from > 0 && at(&path, Meta::read(disk, &file))?.is_some()),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Err(entry.damaged_at(base).into())
+            }
+            Err(error) if is_unreadable(&error) => {
+                let id = entry.partition.id;
+                Err(Damage::unreadable(path, id, entry.log.next_offset, &error).into())
             }
             Err(error) => at(&path, Err(error)),
         }

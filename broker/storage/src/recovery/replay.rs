@@ -10,7 +10,7 @@ use crate::{
     codec::position,
     committer::Entry,
     damage::{Damage, OpenError},
-    data_dir::at,
+    data_dir::{at, reading},
     journal::{
         cycle::{Extent, decode},
         scan::Scan,
@@ -28,7 +28,7 @@ impl Recovery<'_> {
         let mut memory = Vec::new();
         let mut bytes = 0;
         for found in &scan.cycles {
-            at(self.ring_files.dir(), scan.read(found, &mut memory))?;
+            reading(self.ring_files.dir(), scan.read(found, &mut memory))?;
             let cycle = decode(&memory, &self.checkpoint.secret).ok_or_else(|| {
                 let path = self.ring_files.dir().join(format!("segment-{}", found.at.segment));
                 Damage::BadCycle { path, position: found.at.position }

@@ -6,8 +6,7 @@ use wire::{LeaderEpoch, Offset, batch::batches};
 
 use crate::{
     api::PartitionId,
-    codec::{in_memory, position},
-    host::{DiskFile, Open, naming},
+    host::{DiskFile, Open, is_unreadable, naming},
     inspect::Inspection,
     journal::{
         cycle::{Cycle, CycleHeader, Secret, decode},
@@ -62,7 +61,7 @@ impl Salvage {
         for (id, end) in &checkpoint.logs {
             salvage.ends.insert(*id, end.next_offset);
         }
-        for number in inspection.ring_files.existing()? {
+        for number in inspection.ring_files.readable()? {
             let file = inspection.ring_files.open(number, Open::Read)?;
             salvage.look_through(file, inspection.ring_files.segment_bytes);
         }
@@ -132,8 +131,11 @@ impl Salvage {
         for place in &self.places {
             let Some(file) = self.segments.get(place.segment) else { continue };
             memory.resize(place.length, 0);
-            if in_memory(position(file.read_at(&mut memory, place.at)?)) < place.length {
-                continue;
+            match file.read_at(&mut memory, place.at) {
+                Ok(read) if read == place.length => {}
+                Err(error) if !is_unreadable(&error) => return Err(error),
+                // It could be read before.
+                Ok(_) | Err(_) => continue,
             }
             if let Some(cycle) = decode(&memory, &self.secret) {
                 visit(&cycle)?;

@@ -228,6 +228,55 @@ fn a_missing_file_is_refused_found_and_said_to_be_lost() {
 }
 
 #[test]
+fn what_the_disk_cannot_read_is_damage_and_the_rest_is_kept() {
+    // Without the map a start reads the last file, and those beside which nothing is written.
+    for (part, says) in [
+        ("00000000000000000008.log", "records of orders-0 from offset 8 on"),
+        (
+            "topics/00000000-0000-0000-0000-000000000001/0/00000000000000000000.log",
+            "__cluster_metadata",
+        ),
+        ("segment-", "journal"),
+        ("/checkpoint-", "journal"),
+        ("/version", "version"),
+    ] {
+        let dir = directory();
+        let p = stopped(dir.path());
+        fs::remove_dir_all(dir.path().join("map")).unwrap();
+        let faults = Faults::none();
+        faults.fail(Operation::Read, part, ErrorKind::Other, u64::MAX);
+        let error = Storage::open(config(dir.path()), faults.host()).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged(_)), "{part}: {error}");
+        assert!(error.to_string().contains(says), "{part}: {error}");
+        let inspection = Inspection::open(&config(dir.path()), &faults.host()).unwrap();
+        let found = inspection.damages(&mut |_, _| {}).unwrap();
+        assert!(found.iter().any(|damage| damage.to_string().contains(says)), "{part}: {found:?}");
+        drop(inspection);
+        if part.contains(".log") || part == "/version" {
+            continue;
+        }
+        let report = repair(&config(dir.path()), &faults.host(), &mut |_, _| {}).unwrap();
+        assert_eq!(report.partitions, [], "{part}");
+        let storage = open(dir.path());
+        assert_eq!(records(&storage, p), 10, "{part}");
+        close(storage, dir.path());
+    }
+}
+
+#[test]
+fn of_two_checkpoints_one_is_enough() {
+    for part in ["/checkpoint-0", "/checkpoint-1"] {
+        let dir = directory();
+        let p = stopped(dir.path());
+        let faults = Faults::none();
+        faults.fail(Operation::Read, part, ErrorKind::Other, 1);
+        let storage = Storage::open(config(dir.path()), faults.host()).unwrap().0;
+        assert_eq!((faults.hits(), records(&storage, p)), (1, 10), "{part}");
+        close(storage, dir.path());
+    }
+}
+
+#[test]
 fn what_is_written_beside_a_log_and_cannot_be_read_is_written_again() {
     let dir = directory();
     let p = stopped(dir.path());

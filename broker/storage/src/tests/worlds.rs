@@ -147,7 +147,11 @@ fn note_situation(world: &mut World) {
 fn recover(world: &mut World, mut how: Crash) -> Result<Crash, String> {
     for _ in 0..world.dice.below(3) {
         world.disk.bring_a_fault_to_recovery(&mut world.dice);
-        if let Err(OpenError::Damaged(damage)) = world.start() {
+        let started = world.start();
+        let has_failed = world.disk.has_read_failed();
+        if let Err(OpenError::Damaged(damage)) = started.as_ref()
+            && !has_failed
+        {
             return Err(format!("damaged after a crash: {damage}"));
         }
         if world.is_running() && !world.disk.files().contains_key(Path::new("/data/reserve")) {

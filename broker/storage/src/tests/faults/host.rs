@@ -14,6 +14,8 @@ use crate::host::{Disk, DiskFile, Host, Lock, Open, Running, Threads};
 /// What fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tests) enum Operation {
+    /// Fails with EIO, whatever is said.
+    Read,
     Write,
     Sync,
     Allocate,
@@ -222,6 +224,8 @@ struct FaultyFile {
 
 impl DiskFile for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let met = self.faults.meet(Operation::Read, &self.path);
+        met.map_err(|_error| io::Error::from_raw_os_error(5))?;
         self.file.read_at(buffer, position)
     }
 
