@@ -70,10 +70,11 @@ impl Reserve {
         Ok(())
     }
 
-    /// Gives the space back to the disk; `false` if that was done before.
+    /// Gives the space back to the disk, also that of a file which is too short for a reserve; `false` if that was
+    /// done before.
     pub(crate) fn release(&self) -> io::Result<bool> {
         let _one_at_a_time = self.releasing.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.held.swap(false, Ordering::SeqCst) {
+        if !self.held.swap(false, Ordering::SeqCst) && !self.disk.exists(&self.path) {
             return Ok(false);
         }
         tracing::error!(
@@ -110,6 +111,18 @@ mod tests {
 
     use super::Reserve;
     use crate::host::Host;
+
+    #[test]
+    fn a_file_that_is_too_short_for_a_reserve_gives_its_space_back_too() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("reserve");
+        let find = || Reserve::find(Host::real().disk, path.clone(), 4096, 3);
+        find().make(2).unwrap();
+        let reserve = find();
+        assert!(!reserve.is_held());
+        assert!(reserve.release().unwrap() && !path.exists());
+        assert!(!reserve.release().unwrap());
+    }
 
     #[test]
     fn a_write_that_another_thread_made_room_for_is_repeated() {
