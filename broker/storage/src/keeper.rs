@@ -29,6 +29,9 @@ pub(crate) use swap::{Clean, Swap};
 /// What a checkpoint may write to the map, by far.
 const LEAST_FREE_FOR_MAP: u64 = 16 << 20;
 
+/// What the ring leaves where it grows: a checkpoint that cannot be written ends the process.
+const LEAST_FREE_BESIDE_JOURNAL: u64 = 64 << 20;
+
 /// What a checkpoint has to do, seen at a published cycle.
 #[derive(Debug)]
 pub(crate) struct CheckpointPlan {
@@ -184,11 +187,14 @@ pub(crate) fn step(shared: &Shared) -> bool {
 
 /// Makes a segment of the journal. The reserve is as large as the ring, so it grows first; without
 /// a second segment nothing could be written at all, so that one may have the reserve's space.
-fn add_segment(shared: &Shared, segment: u32) -> io::Result<()> {
+pub(crate) fn add_segment(shared: &Shared, segment: u32) -> io::Result<()> {
     if segment < FIRST_SEGMENTS {
         return shared.reserve.write(|| shared.ring_files.make(segment));
     }
-    if !shared.reserve.is_held() {
+    // The journal may have a disk of its own, of which the reserve knows nothing.
+    let free = shared.host.disk.free_bytes(&shared.paths.journal)?;
+    let needed = shared.ring_files.segment_bytes.saturating_add(LEAST_FREE_BESIDE_JOURNAL);
+    if !shared.reserve.is_held() || free < needed {
         return Err(io::ErrorKind::StorageFull.into());
     }
     shared.reserve.make(segment + 1)?;

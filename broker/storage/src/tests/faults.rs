@@ -12,7 +12,7 @@ use super::support::{
 };
 use crate::{
     Append, AppendError, Appended, CatalogueChange, CatalogueError, Durability, Host, Isolation,
-    PartitionId, Storage,
+    PartitionId, Storage, keeper::add_segment,
 };
 
 const MIB: u64 = 1 << 20;
@@ -182,6 +182,21 @@ fn a_recovery_that_meets_a_full_disk_goes_on_with_the_reserve() {
     assert_eq!((faults.hits(), values(&storage, p)), (1, 1));
     until("the reserve", || append(&storage, p, batch(1, b"yes", 1)).ok());
     assert!(dir.path().join("reserve").exists());
+    storage.shutdown();
+}
+
+#[test]
+fn the_journal_does_not_grow_where_its_own_disk_is_nearly_full() {
+    let dir = directory();
+    let faults = Faults::none();
+    let storage = open_on(&faults, dir.path());
+    faults.set_free_for_journal(60 * MIB);
+    let refused = add_segment(storage.shared(), 2).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::StorageFull);
+    assert!(!dir.path().join("journal/segment-2").exists());
+    faults.set_free_for_journal(80 * MIB);
+    add_segment(storage.shared(), 2).unwrap();
+    assert!(dir.path().join("journal/segment-2").exists());
     storage.shutdown();
 }
 

@@ -41,6 +41,7 @@ pub(in crate::tests) struct Faults(Arc<State>);
 struct State {
     faults: Mutex<Vec<Fault>>,
     free: AtomicU64,
+    free_for_journal: AtomicU64,
     hits: AtomicU64,
     ends: Mutex<Vec<String>>,
     meanwhile: Mutex<Option<Meanwhile>>,
@@ -60,6 +61,7 @@ impl Faults {
         Self(Arc::new(State {
             faults: Mutex::default(),
             free: AtomicU64::new(u64::MAX),
+            free_for_journal: AtomicU64::new(u64::MAX),
             hits: AtomicU64::new(0),
             ends: Mutex::default(),
             meanwhile: Mutex::default(),
@@ -100,6 +102,11 @@ impl Faults {
 
     pub(in crate::tests) fn set_free(&self, bytes: u64) {
         self.0.free.store(bytes, Ordering::SeqCst);
+    }
+
+    /// As if the journal had a disk of its own.
+    pub(in crate::tests) fn set_free_for_journal(&self, bytes: u64) {
+        self.0.free_for_journal.store(bytes, Ordering::SeqCst);
     }
 
     /// Does something once, while somebody opens a file with `part` in its path to read it.
@@ -202,8 +209,10 @@ impl Disk for FaultyDisk {
         self.real.lock(path)
     }
 
-    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        Ok(self.faults.0.free.load(Ordering::SeqCst))
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let free = self.faults.0.free.load(Ordering::SeqCst);
+        let of_journal = self.faults.0.free_for_journal.load(Ordering::SeqCst);
+        Ok(if path.ends_with("journal") { free.min(of_journal) } else { free })
     }
 
     fn identity(&self, path: &Path) -> Option<[u8; 32]> {
