@@ -214,7 +214,11 @@ impl Catalogue {
         match record {
             Record::Topic { id, name, partitions, configs } => {
                 let topic = Arc::new(Topic { id, name: name.clone(), partitions, configs });
-                self.by_name.insert(name, Arc::clone(&topic));
+                let before = self.by_name.insert(name, Arc::clone(&topic));
+                // A repair may have lost that this one was deleted.
+                if let Some(before) = before.filter(|before| before.id != id) {
+                    self.by_id.remove(&before.id);
+                }
                 self.by_id.insert(id, topic);
             }
             Record::Deleted { id } => {

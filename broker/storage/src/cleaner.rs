@@ -35,10 +35,10 @@ use crate::{
 use batches::Batches;
 use candidate::Candidate;
 use compaction::{Failure, Pass};
-use output::Output;
 
 pub(crate) use keys::MOST_KEYS;
 pub(crate) use leftovers::{DeletedTopic, Leftovers, Nameless};
+pub(crate) use output::Output;
 pub(crate) use retention::Retention;
 pub use status::CleanerStatus;
 pub(crate) use status::Cleaning;
@@ -250,7 +250,7 @@ fn fill(
         aborted.extend(state.segment_aborted);
         producers = Some(state.producers);
         let batches = Batches::of(shared, segment, segment_end)?;
-        dropped.extend(pass.filter(batches, end, |batch| output.push(batch))?);
+        dropped.extend(pass.filter(batches, end, |batch| Ok(output.push(batch)?))?);
     }
     aborted.retain(|one| !dropped.contains(&one.last_offset));
     let (segment, rows) = output.finish(producers.unwrap_or_default(), aborted)?;

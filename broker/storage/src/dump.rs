@@ -170,7 +170,8 @@ impl Inspection {
             let path = self.log_path(id, base);
             let file = naming(&path, self.disk().open(&path, Open::Read))?;
             let length = file.len()?;
-            let walked = walk(file.as_ref(), 0..length, base, &mut |position, view| {
+            let offsets = base..Offset(i64::MAX);
+            let walked = walk(file.as_ref(), 0..length, offsets, &mut |position, view| {
                 if view.header.last_offset() >= from {
                     visit(&path, position, view);
                 }

@@ -99,7 +99,16 @@ impl Inspection {
 
     /// The catalogue as far as its records can be read.
     pub(crate) fn read_catalogue(&self) -> Catalogue {
-        catalogue_on(self.disk(), &self.paths.topics)
+        let mut catalogue = Catalogue::default();
+        let replay = &mut |record| catalogue.replay(record);
+        each_record(self.disk(), &self.paths.topics, self.catalogue_start(), replay);
+        catalogue
+    }
+
+    /// Where the catalogue's log begins: files in front of it may be half removed.
+    pub(crate) fn catalogue_start(&self) -> Offset {
+        let end = self.checkpoint.as_ref().and_then(|found| found.logs.get(&METADATA));
+        end.map_or(Offset(0), |end| end.log_start_offset)
     }
 
     /// What people call a partition.
@@ -139,7 +148,7 @@ impl Inspection {
     pub(crate) fn unknown_dirs(&self) -> Vec<PathBuf> {
         let names = self.disk().list(&self.paths.topics).unwrap_or_default();
         let mut deleted = BTreeSet::new();
-        each_record(self.disk(), &self.paths.topics, &mut |record| {
+        each_record(self.disk(), &self.paths.topics, self.catalogue_start(), &mut |record| {
             if let Record::Deleted { id } = record {
                 deleted.insert(id);
             }
@@ -273,7 +282,8 @@ impl Inspection {
             }
             let length = if base == end.segment { end.length } else { found };
             let (mut reached, mut unknown) = (base, None);
-            let walked = walk(file.as_ref(), 0..length, base, &mut |at, view| {
+            let offsets = base..Offset(i64::MAX);
+            let walked = walk(file.as_ref(), 0..length, offsets, &mut |at, view| {
                 looked_at(position(view.bytes().len()));
                 if id == METADATA && unknown.is_none() && records_of(view).is_none() {
                     unknown = Some(Whole { position: at, next_offset: reached });
@@ -304,17 +314,25 @@ impl Inspection {
 /// The catalogue as far as the records in its log can be read, checkpointed or not.
 pub(crate) fn catalogue_on(disk: &dyn Disk, topics: &Path) -> Catalogue {
     let mut catalogue = Catalogue::default();
-    each_record(disk, topics, &mut |record| catalogue.replay(record));
+    each_record(disk, topics, Offset(0), &mut |record| catalogue.replay(record));
     catalogue
 }
 
-/// The records of the catalogue, in order, as far as they can be read.
-pub(crate) fn each_record(disk: &dyn Disk, topics: &Path, visit: &mut dyn FnMut(Record)) {
+/// The records of the catalogue, in order, as far as they can be read, from the file on that holds the start of its log.
+pub(crate) fn each_record(
+    disk: &dyn Disk,
+    topics: &Path,
+    start: Offset,
+    visit: &mut dyn FnMut(Record),
+) {
     let mut next = Offset(0);
-    for base in bases(disk, topics, METADATA).unwrap_or_default() {
+    let mut bases = bases(disk, topics, METADATA).unwrap_or_default();
+    let holds_start = bases.iter().rposition(|base| *base <= start);
+    for base in bases.drain(holds_start.unwrap_or(0)..) {
         let path = partition_dir(topics, METADATA).join(file_name(base, "log"));
         let Ok(file) = disk.open(&path, Open::Read) else { break };
-        let whole = walk(file.as_ref(), 0..file.len().unwrap_or(0), next, &mut |_, view| {
+        let (length, offsets) = (file.len().unwrap_or(0), next..Offset(i64::MAX));
+        let whole = walk(file.as_ref(), 0..length, offsets, &mut |_, view| {
             records_of(view).into_iter().flatten().for_each(&mut *visit);
         });
         match whole {
@@ -340,14 +358,14 @@ pub(crate) struct Whole {
 }
 
 /// Visits the batches of a file, and verifies each. Ends at the first that is not whole or whose
-/// offset was given before.
+/// offset was given before, or is none of these.
 pub(crate) fn walk(
     file: &dyn DiskFile,
     range: Range<u64>,
-    first: Offset,
+    offsets: Range<Offset>,
     visit: &mut dyn FnMut(u64, &BatchView<'_>),
 ) -> io::Result<Whole> {
-    let mut whole = Whole { position: range.start, next_offset: first };
+    let mut whole = Whole { position: range.start, next_offset: offsets.start };
     let mut memory = Vec::new();
     let (mut chunk, mut usual) = (CHUNK_BYTES, CHUNK_BYTES);
     loop {
@@ -363,8 +381,10 @@ pub(crate) fn walk(
         };
         let mut rest = memory.get(..read).unwrap_or_default();
         while let Ok(view) = BatchView::parse(rest) {
-            let fits =
-                view.header.base_offset >= whole.next_offset && view.header.last_offset_delta >= 0;
+            let header = &view.header;
+            let fits = header.base_offset >= whole.next_offset
+                && header.last_offset_delta >= 0
+                && header.next_offset() <= offsets.end;
             if !fits || view.verify_crc().is_err() {
                 return Ok(whole);
             }

@@ -194,6 +194,22 @@ impl Producers {
         true
     }
 
+    /// The first offset of each open transaction, and whose it is.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (Offset, ProducerId)> {
+        self.open.iter().map(|(first, producer)| (*first, *producer))
+    }
+
+    /// What the last batch of a producer had.
+    pub(crate) fn epoch_of(&self, id: ProducerId) -> ProducerEpoch {
+        self.by_id.get(&id).map_or(ProducerEpoch::NONE, |producer| producer.epoch)
+    }
+
+    /// Whether a batch goes on where its producer's last ended, or begins.
+    pub(crate) fn continues(&self, header: &BatchHeader) -> bool {
+        let known = self.by_id.get(&header.producer_id);
+        known.map_or(header.base_sequence == Sequence(0), |producer| producer.is_next(header))
+    }
+
     /// The first offset of the oldest open transaction.
     pub(crate) fn first_open(&self) -> Option<Offset> {
         self.open.first_key_value().map(|(offset, _)| *offset)

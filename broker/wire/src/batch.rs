@@ -18,7 +18,9 @@ mod tests;
 mod validate;
 mod varint;
 
-pub use builder::{BatchBuilder, ControlMarker, Marker, NewRecord, control_marker, marker};
+pub use builder::{
+    BatchBuilder, ControlMarker, Marker, NewRecord, control_marker, empty_batch, marker,
+};
 pub use records::{Header, Record, RecordLimits, Records, records};
 pub use rewrite::rewrite;
 pub use validate::{BatchInfo, ProduceError, ProduceLimits, RecordError, validate_produced};

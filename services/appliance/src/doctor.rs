@@ -134,6 +134,15 @@ fn repaired(report: &RepairReport) -> String {
         text.push_str(&table(&rows));
         text.push_str("The second offset of each range is the first that is not in it.\n");
     }
+    for one in &report.partitions {
+        let partition = &one.partition;
+        let torn = one.transactions.iter().map(|(first, producer)| {
+            format!(
+                "{partition}: the transaction of producer {producer} from offset {first} on may be there in part.\n"
+            )
+        });
+        text.extend(torn);
+    }
     let unknown = |dir: &PathBuf| {
         let dir = dir.display();
         format!("{dir}: of a topic that nothing is known of any more; left as it is\n")

@@ -4,7 +4,6 @@ use std::{io, path::Path, sync::Arc};
 
 use wire::{Offset, batch::BatchHeader};
 
-use super::compaction::Failure;
 use crate::{
     codec::position,
     host::{Disk, DiskFile, Open},
@@ -17,7 +16,7 @@ use crate::{
 
 const BUFFER_BYTES: usize = 1 << 20;
 
-pub(super) struct Output<'a> {
+pub(crate) struct Output<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
     generation: u64,
@@ -29,7 +28,7 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn create(
+    pub(crate) fn create(
         disk: &'a dyn Disk,
         dir: &'a Path,
         base: Offset,
@@ -43,9 +42,9 @@ impl<'a> Output<'a> {
         Ok(Self { disk, dir, generation, file, buffer, written: 0, state, rows })
     }
 
-    pub(super) fn push(&mut self, batch: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn push(&mut self, batch: &[u8]) -> io::Result<()> {
         let header = BatchHeader::parse(batch)
-            .map_err(|_error| Failure::Io(io::ErrorKind::InvalidData.into()))?;
+            .map_err(|_error| io::Error::from(io::ErrorKind::InvalidData))?;
         self.rows.extend(self.state.apply(&header, None).row);
         self.buffer.extend_from_slice(batch);
         if self.buffer.len() >= BUFFER_BYTES {
@@ -62,7 +61,7 @@ impl<'a> Output<'a> {
     }
 
     /// Makes the file and its `.meta` durable, names included.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         mut self,
         producers: Producers,
         segment_aborted: Vec<Aborted>,

@@ -1,10 +1,12 @@
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::{
     BatchError, BatchView, CONTROL, CRC_AT, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC, RecordLimits,
-    TRANSACTIONAL, checksum, put, records, varint,
+    TRANSACTIONAL, checksum, put, records, set_base_offset, set_leader_epoch, varint,
 };
-use crate::{LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TimestampMs};
+use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
 /// A record to be put into a batch.
 #[derive(Clone, Copy, Debug)]
@@ -177,6 +179,18 @@ pub fn control_marker(end: &ControlMarker) -> Bytes {
         headers: &[],
     });
     builder.build()
+}
+
+/// A batch without records that stands for these offsets, one at least, as compaction leaves one.
+pub fn empty_batch(offsets: Range<Offset>, leader_epoch: LeaderEpoch) -> Bytes {
+    let mut bytes = BatchBuilder::new().build().to_vec();
+    let delta = i32::try_from(offsets.end.0 - offsets.start.0 - 1).unwrap_or(i32::MAX);
+    put(&mut bytes, 23, &delta.to_be_bytes());
+    let crc = checksum(&bytes);
+    put(&mut bytes, CRC_AT, &crc.to_be_bytes());
+    set_base_offset(&mut bytes, offsets.start);
+    set_leader_epoch(&mut bytes, leader_epoch);
+    Bytes::from(bytes)
 }
 
 /// The marker in a control batch; none if the batch is not a control batch or of another kind.

@@ -148,6 +148,6 @@ fn the_catalogue_is_recorded_again_and_what_it_said_before_goes() {
     // A repair has nothing but the records.
     let mut starts = Vec::new();
     let topics = std::path::Path::new("/data/topics");
-    crate::inspect::each_record(&lab.disk, topics, &mut |record| starts.push(record));
+    crate::inspect::each_record(&lab.disk, topics, Offset(0), &mut |record| starts.push(record));
     assert!(starts.contains(&Record::LogStart { partition: p, offset: Offset(9) }));
 }
