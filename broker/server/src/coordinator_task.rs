@@ -19,7 +19,7 @@ use coordinator::groups::{
     SyncGroupResponse, Ticket,
 };
 use coordinator::record::TopicPartition;
-use coordinator::transactions::{TransactionCoordinator, TransactionOf};
+use coordinator::transactions::{TransactionCoordinator, TransactionOf, TransactionResult};
 use coordinator::{Now, groups, transactions};
 use kafka_protocol::protocol::Encodable;
 use storage::{AppendChain, AppendError, Appended, Storage};
@@ -414,6 +414,15 @@ impl Task {
         let loaded = tokio::task::spawn_blocking(move || load::load(&storage, &settings));
         let machines = loaded.await.map_err(|_panic| LoadError::Panicked)??;
         self.take_up(machines, self.now());
+        let markers = load::abandoned(&self.storage, &self.transactions);
+        if !markers.is_empty() {
+            tracing::warn!(
+                count = markers.len(),
+                "transactions whose end is lost are aborted in the partitions that still wait for it"
+            );
+            let result = TransactionResult { records: Vec::new(), markers, response: () };
+            self.apply_alone(result.into());
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use wire::{Offset, PartitionIndex, ProducerId, TimestampMs, TopicId};
+use wire::{Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicId};
 
 use crate::{
     codec::position,
@@ -280,6 +280,15 @@ pub enum ReadError {
     Damaged { path: PathBuf, position: u64 },
     #[error("the log cannot be read")]
     Io(#[from] io::Error),
+}
+
+/// A transaction that was open in a partition when the storage was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    pub partition: PartitionId,
+    pub producer_id: ProducerId,
+    pub producer_epoch: ProducerEpoch,
+    pub first_offset: Offset,
 }
 
 /// What a start found.

@@ -1,6 +1,7 @@
 //! The handle that callers hold, and the threads behind it.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -15,11 +16,11 @@ use wire::{LeaderEpoch, Offset, TimestampMs, TopicId};
 use crate::{
     api::{
         Append, AppendError, Appended, Catalogue, CatalogueChange, CatalogueError, Config,
-        DeleteRecordsError, Done, Durability, LogOffsetSnapshot, PartitionId, ReadError, ReadLimit,
-        ReadResult, RecoveryReport,
+        DeleteRecordsError, Done, Durability, LogOffsetSnapshot, OpenTransaction, PartitionId,
+        ReadError, ReadLimit, ReadResult, RecoveryReport,
     },
     cleaner::{self, CleanerStatus, Cleaning, Leftovers},
-    committer::{Committer, Start},
+    committer::{Committer, Entry, Start},
     damage::OpenError,
     data_dir::{self, at},
     epochs,
@@ -108,6 +109,7 @@ pub(crate) fn open(
         committed: AtomicU64::new(0),
         ended: AtomicBool::new(false),
         observer: RwLock::new(None),
+        found_open: Mutex::new(open_transactions(&entries)),
         lock: dir.lock,
         host,
     });
@@ -128,6 +130,21 @@ pub(crate) fn open(
         took: shared.host.clock.monotonic().saturating_sub(began),
     };
     Ok(Opened { shared, committer, report })
+}
+
+fn open_transactions(entries: &HashMap<PartitionId, Entry>) -> Vec<OpenTransaction> {
+    let mut found = Vec::new();
+    for (partition, entry) in entries {
+        let producers = &entry.log.producers;
+        found.extend(producers.open().map(|(first_offset, producer_id)| OpenTransaction {
+            partition: *partition,
+            producer_id,
+            producer_epoch: producers.epoch_of(producer_id),
+            first_offset,
+        }));
+    }
+    found.sort_unstable_by_key(|one| (one.partition, one.first_offset));
+    found
 }
 
 /// Appends that stand on one another: once a plan is refused, so is every later append of the chain,
@@ -252,6 +269,12 @@ impl Storage {
     fn request(&self, mut request: AppendRequest, timeout: Duration) {
         request.deadline = self.0.shared.host.clock.monotonic().saturating_add(timeout);
         self.0.shared.queue.push(Request::Append(request));
+    }
+
+    /// The transactions that were open in the logs when the storage was opened; told once.
+    pub fn take_open_transactions(&self) -> Vec<OpenTransaction> {
+        let mut found = self.0.shared.found_open.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *found)
     }
 
     /// A chain that nothing stands on yet.

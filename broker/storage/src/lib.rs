@@ -61,7 +61,7 @@ mod tests;
 pub use api::{
     AbortedTransaction, Append, AppendError, Appended, Catalogue, CatalogueChange, CatalogueError,
     Config, DeleteRecordsError, Done, Durability, FileSlice, Isolation, LogOffsetSnapshot,
-    PartitionId, ReadError, ReadLimit, ReadResult, RecoveryReport, Topic,
+    OpenTransaction, PartitionId, ReadError, ReadLimit, ReadResult, RecoveryReport, Topic,
 };
 pub use cleaner::CleanerStatus;
 pub use damage::{Damage, OpenError, PartitionName};

@@ -5,7 +5,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use wire::LeaderEpoch;
 
 use crate::{
-    api::{Catalogue, PartitionId},
+    api::{Catalogue, OpenTransaction, PartitionId},
     cleaner::{Cleaning, Leftovers},
     db::Map,
     host::{Host, Lock},
@@ -68,6 +68,8 @@ pub(crate) struct Shared {
     /// Set when the process was told to end.
     pub(crate) ended: AtomicBool,
     pub(crate) observer: RwLock<Option<Observer>>,
+    /// Until somebody asks.
+    pub(crate) found_open: Mutex<Vec<OpenTransaction>>,
     #[expect(dead_code, reason = "held until the last thread that may write has ended")]
     pub(crate) lock: Box<dyn Lock>,
 }

@@ -31,6 +31,20 @@ impl State {
         self.transactions.get(transactional_id).filter(|_| transactional_id != PRODUCER_IDS)
     }
 
+    /// Transactions that go on or are about to end.
+    pub fn open(&self) -> impl Iterator<Item = &TransactionMetadata> {
+        self.transactions.values().filter(|metadata| match metadata.status {
+            TransactionStatus::Ongoing
+            | TransactionStatus::PrepareCommit
+            | TransactionStatus::PrepareAbort
+            | TransactionStatus::PrepareEpochFence => true,
+            TransactionStatus::Empty
+            | TransactionStatus::CompleteCommit
+            | TransactionStatus::CompleteAbort
+            | TransactionStatus::Dead => false,
+        })
+    }
+
     /// Open transactions that were begun later than this.
     pub(super) fn begun_after(
         &self,

@@ -2,8 +2,10 @@ mod worlds;
 
 use coordinator::groups::{Commit, CommitPartition, FetchedOffset, MemberIdentity};
 use coordinator::record::{CommittedOffset, GroupRecord, TopicPartition};
+use coordinator::transactions::{InitProducerIdRequest, Producer};
 use storage::Host;
 use tempfile::TempDir;
+use wire::batch::{BatchBuilder, NewRecord};
 use wire::{LeaderEpoch, Offset, PartitionIndex};
 
 use super::*;
@@ -167,6 +169,54 @@ async fn a_marker_among_the_transactions_is_not_in_the_way() {
     append_to(&storage, partition, marker).await;
     let coordinator = start(&storage, &mut tasks, &stop).await;
     commit(&coordinator, 7).await;
+    end(coordinator, tasks, &stop).await;
+    close(storage, &directory).await;
+}
+
+fn transactional(producer: Producer) -> bytes::Bytes {
+    let sequence = wire::Sequence(0);
+    let mut builder =
+        BatchBuilder::new().producer(producer.id, producer.epoch, sequence).transactional();
+    let (timestamp, value) = (TimestampMs(1), Some(&b"value"[..]));
+    builder.push(NewRecord { timestamp, key: None, value, headers: &[] });
+    builder.build()
+}
+
+#[tokio::test]
+async fn a_transaction_whose_end_was_lost_is_aborted_at_the_start_and_no_other() {
+    let directory = TempDir::new().unwrap();
+    let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+    let storage = opened(&directory);
+    create_topic(&storage).await;
+    let topic = storage.catalogue().by_name["topic"].id;
+    let partition = storage::PartitionId { topic, partition: PartitionIndex(0) };
+    let coordinator = start(&storage, &mut tasks, &stop).await;
+    let request = InitProducerIdRequest {
+        transactional_id: Some("id".to_owned()),
+        timeout_ms: 60_000,
+        producer: None,
+    };
+    let begun = coordinator.call(move |_, of, now| of.init_producer_id(now, &request)).await;
+    let producer = begun.wait().await.unwrap().unwrap();
+    let of = TransactionOf { transactional_id: "id".to_owned(), producer };
+    let partitions = [("topic".to_owned(), PartitionIndex(0))];
+    let added =
+        coordinator.call(move |_, all, now| all.add_partitions(now, &of, &partitions)).await;
+    added.wait().await.unwrap().unwrap();
+    // As a repair leaves it that lost the marker.
+    let unknown = Producer { id: wire::ProducerId(7777), epoch: wire::ProducerEpoch(3) };
+    append_to(&storage, partition, transactional(unknown)).await;
+    append_to(&storage, partition, transactional(producer)).await;
+    end(coordinator, tasks, &stop).await;
+    close(storage, &directory).await;
+
+    let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+    let storage = opened(&directory);
+    assert_eq!(storage.offsets(partition).unwrap().last_stable_offset, Offset(0));
+    let coordinator = start(&storage, &mut tasks, &stop).await;
+    commit(&coordinator, 7).await;
+    let offsets = storage.offsets(partition).unwrap();
+    assert_eq!((offsets.last_stable_offset, offsets.high_watermark), (Offset(1), Offset(3)));
     end(coordinator, tasks, &stop).await;
     close(storage, &directory).await;
 }
