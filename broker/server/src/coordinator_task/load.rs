@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use coordinator::groups::GroupCoordinator;
-use coordinator::record::{GroupRecord, RecordError, TransactionMetadata, TransactionRecord};
+use coordinator::record::{
+    GroupRecord, RecordError, TransactionMetadata, TransactionRecord, TransactionStatus,
+};
 use coordinator::transactions::{Marker, TransactionCoordinator};
 use coordinator::{CONSUMER_OFFSETS, PARTITION_COUNT, TRANSACTION_STATE};
 use storage::{
@@ -145,8 +147,11 @@ pub(super) fn abandoned(storage: &Storage, transactions: &TransactionCoordinator
     for OpenTransaction { partition, producer_id, producer_epoch, .. } in found {
         let Some(topic) = catalogue.by_id.get(&partition.topic) else { continue };
         let partition = (topic.name.clone(), partition.partition);
+        // What is about to end may have an epoch that is raised already; its markers close everything before it.
         let goes_on = open.get(&producer_id).is_some_and(|metadata| {
-            metadata.producer_epoch == producer_epoch && metadata.partitions.contains(&partition)
+            metadata.partitions.contains(&partition)
+                && (metadata.status != TransactionStatus::Ongoing
+                    || metadata.producer_epoch == producer_epoch)
         });
         if !goes_on {
             markers.push(Marker { partition, producer_id, producer_epoch, committed: false });

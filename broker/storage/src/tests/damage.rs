@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     Append, Config, Damage, Durability, Host, Inspection, Isolation, OpenError, PartitionId,
-    ReadError, ReadLimit, RepairReport, Storage, catalogue::METADATA, journal::checkpoint::Checkpoint,
-    repair, segment_file::base_of,
+    ReadError, ReadLimit, RepairReport, Storage, catalogue::METADATA,
+    journal::checkpoint::Checkpoint, repair, segment_file::base_of,
 };
 
 /// Ten records in each of two topics, one cycle each, and an end as kill -9 makes it.

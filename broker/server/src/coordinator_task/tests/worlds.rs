@@ -115,7 +115,9 @@ fn recover(world: &mut World, mut how: Crash) -> Check {
         world.machine.disk.bring_a_fault_to_recovery(&mut world.dice);
         match world.start() {
             Ok(()) => {}
-            Err(Refused::Engine(OpenError::Damaged(damage))) => {
+            Err(Refused::Engine(OpenError::Damaged(damage)))
+                if !world.machine.disk.has_read_failed() =>
+            {
                 return Err(format!("damaged after a crash: {damage}"));
             }
             Err(Refused::Engine(_)) => world.note("stopped in the midst of recovery"),
@@ -127,7 +129,8 @@ fn recover(world: &mut World, mut how: Crash) -> Check {
         }
         world.crash(how)?;
     }
-    Ok(world.start()?)
+    world.start()?;
+    world.abandon_nothing()
 }
 
 #[test]

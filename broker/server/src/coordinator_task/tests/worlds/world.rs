@@ -125,6 +125,16 @@ impl World {
         Ok(())
     }
 
+    /// Nobody lost a marker, so every transaction that is open in a log goes on or is about to end.
+    pub(super) fn abandon_nothing(&mut self) -> Check {
+        let task = self.task();
+        let abandoned = load::abandoned(&task.storage, &task.transactions);
+        if abandoned.is_empty() {
+            return Ok(());
+        }
+        Err(format!("would abort {abandoned:?} beside {:?}", task.transactions.state()))
+    }
+
     fn recognise(&mut self, state: States) -> Result<(), Refused> {
         if self.states.is_empty() {
             self.states.push_back(state);
