@@ -50,6 +50,18 @@ pub(crate) struct CheckpointPlan {
     pub(crate) last: bool,
 }
 
+impl CheckpointPlan {
+    /// What is synced of the logs: also a full file that was not written to since the last checkpoint.
+    /// A start may have cut it, and once it is full nobody cuts again what a power cut brings back.
+    fn logs(&self) -> Vec<&Arc<SegmentFile>> {
+        let full = self.rolled.iter().map(|rolled| &rolled.file);
+        let mut logs: Vec<_> = self.files.values().chain(full).collect();
+        logs.sort_by(|one, other| (&one.dir, one.base).cmp(&(&other.dir, other.base)));
+        logs.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        logs
+    }
+}
+
 #[expect(clippy::struct_excessive_bools, reason = "each is a job of its own")]
 #[derive(Debug, Default)]
 struct State {
@@ -232,12 +244,13 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
     let disk = shared.host.disk.as_ref();
     make_room_for_map(shared);
     swap::swap_files(shared, &plan.swaps)?;
-    let mut files = Vec::with_capacity(plan.files.len() + plan.rolled.len());
+    let logs = plan.logs();
+    let mut files = Vec::with_capacity(logs.len() + plan.rolled.len());
     for rolled in &plan.rolled {
         // The topic may have been deleted meanwhile.
         files.extend(unless_gone(shared.reserve.write(|| meta::write(disk, rolled)))?);
     }
-    for file in plan.files.values() {
+    for file in &logs {
         files.extend(unless_gone(file.for_syncing(disk))?);
     }
     let newest = shared.checkpoint.load(Ordering::SeqCst);
@@ -263,7 +276,7 @@ fn take_checkpoint(shared: &Shared, plan: &CheckpointPlan) -> io::Result<()> {
         let clean = Checkpoint { number, clean: true, ..plan.checkpoint.clone() };
         clean.store(disk, journal)?;
     }
-    shared.open_files.rest(plan.files.values());
+    shared.open_files.rest(logs.into_iter());
     swap::finish_swaps(shared, &plan.swaps);
     Ok(())
 }
