@@ -1,10 +1,12 @@
 //! Reading: whole batches from the files, by offset or by time.
 
+mod times;
+
 use std::{io, path::PathBuf, sync::Arc};
 
 use wire::{
-    Offset, TimestampMs,
-    batch::{BatchError, BatchHeader, BatchView, HEADER_BYTES, RecordLimits, records},
+    Offset,
+    batch::{BatchHeader, HEADER_BYTES},
 };
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     db::Map,
     host::{Disk, DiskFile},
     log_state::{INDEX_INTERVAL_BYTES, Row},
-    partition::{Partition, Segment, with_ends},
+    partition::{Partition, Segment},
     producer::Aborted,
     segment_file::OpenFiles,
     shared::Shared,
@@ -252,76 +254,6 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The first record at or after `timestamp`.
-    pub(crate) fn offset_for_timestamp(
-        &self,
-        partition: &Partition,
-        timestamp: TimestampMs,
-    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
-        retried(|| self.find_timestamp(partition, timestamp))
-    }
-
-    fn find_timestamp(
-        &self,
-        partition: &Partition,
-        timestamp: TimestampMs,
-    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
-        let published = partition.published();
-        let offsets = published.offsets;
-        let first = published.segment_of(offsets.log_start_offset).unwrap_or(0);
-        let segments = published.segments.get(first..).unwrap_or_default();
-        let segments: Vec<(Segment, Offset)> = with_ends(segments, offsets.high_watermark)
-            .filter(|(segment, _)| segment.max_timestamp >= timestamp && segment.length > 0)
-            .map(|(segment, behind)| (segment.clone(), behind))
-            .collect();
-        let rows = published.rows.clone();
-        drop(published);
-        let wanted = |offset, time| offset >= offsets.log_start_offset && time >= timestamp;
-        for (segment, behind) in &segments {
-            let place = self.last_row(partition, segment, &rows, timestamp);
-            let file = self.open(segment, *behind)?;
-            if let Some(record) = file.first_record(place, timestamp, wanted)? {
-                return Ok((record.0 < offsets.high_watermark).then_some(record));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The first record with the largest timestamp.
-    pub(crate) fn max_timestamp(
-        &self,
-        partition: &Partition,
-    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
-        let published = partition.published();
-        let largest = published
-            .segments
-            .iter()
-            .filter(|segment| segment.length > 0)
-            .map(|segment| segment.max_timestamp)
-            .max();
-        drop(published);
-        match largest {
-            Some(largest) => self.offset_for_timestamp(partition, largest),
-            None => Ok(None),
-        }
-    }
-
-    /// Where the last row stands in front of which every timestamp is smaller.
-    fn last_row(
-        &self,
-        partition: &Partition,
-        segment: &Segment,
-        rows: &[Row],
-        timestamp: TimestampMs,
-    ) -> Place {
-        let base = segment.file.base;
-        let smaller = |row: &Row| row.segment == base && row.max_timestamp_before < timestamp;
-        let in_memory = rows.iter().rev().find(|row| smaller(row)).copied();
-        let row = in_memory
-            .or_else(|| self.map.rows(partition.id, base, base).take_while(smaller).last());
-        row.map_or(Place { position: 0, offset: base }, Place::from)
-    }
-
     /// Opens a file, behind whose last batch this offset lies.
     fn open(&self, segment: &Segment, behind: Offset) -> Result<OpenSegment, ReadError> {
         let file = segment.file.for_reading(self.disk, self.open_files)?;
@@ -374,26 +306,6 @@ impl OpenSegment {
         Ok(None)
     }
 
-    /// The first record from `place` on that is wanted; none is before `timestamp`.
-    fn first_record(
-        &self,
-        mut place: Place,
-        timestamp: TimestampMs,
-        wanted: impl Fn(Offset, TimestampMs) -> bool,
-    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
-        loop {
-            let found = self.find(place, |_, header| header.max_timestamp >= timestamp)?;
-            let Some((at, header)) = found else { return Ok(None) };
-            let batch = self.load(at, header.size_in_bytes())?;
-            let record = first_record(&batch, &wanted).map_err(|_error| self.damaged(at))?;
-            if record.is_some() {
-                return Ok(record);
-            }
-            let position = at + crate::codec::position(header.size_in_bytes());
-            place = Place { position, offset: header.next_offset() };
-        }
-    }
-
     fn damaged(&self, position: u64) -> ReadError {
         ReadError::Damaged { path: self.path.clone(), position }
     }
@@ -424,20 +336,4 @@ fn gone(partition: &Partition, from: Offset, error: io::Error) -> ReadError {
     } else {
         ReadError::Io(error)
     }
-}
-
-/// The first record that is wanted.
-fn first_record(
-    batch: &[u8],
-    wanted: impl Fn(Offset, TimestampMs) -> bool,
-) -> Result<Option<(Offset, TimestampMs)>, BatchError> {
-    let view = BatchView::parse(batch)?;
-    let mut records = records(&view, RecordLimits::default())?;
-    while let Some(record) = records.next_record() {
-        let record = record?;
-        if wanted(record.offset, record.timestamp) {
-            return Ok(Some((record.offset, record.timestamp)));
-        }
-    }
-    Ok(None)
 }
