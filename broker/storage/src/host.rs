@@ -52,6 +52,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn modified(&self, _path: &Path) -> io::Result<TimestampMs> {
         Err(io::ErrorKind::Unsupported.into())
     }
+    /// Makes it seem that a file was last written to then.
+    fn set_modified(&self, _path: &Path, _time: TimestampMs) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;

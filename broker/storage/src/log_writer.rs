@@ -49,8 +49,15 @@ impl Job {
 
     /// Writes what nobody has begun to write.
     fn run(&self, disk: &dyn Disk) -> io::Result<()> {
+        self.run_some(disk, usize::MAX)
+    }
+
+    /// The same, but no more than so many pieces.
+    fn run_some(&self, disk: &dyn Disk, most: usize) -> io::Result<()> {
         let bytes = self.buffer.bytes();
-        while let Some(piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+        for _ in 0..most {
+            let next = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(piece) = self.pieces.get(next) else { break };
             let bytes = bytes.get(piece.range.clone()).unwrap_or_default();
             let write = || piece.file.for_writing(disk)?.write_at(bytes, piece.position);
             naming(&piece.file.path(), self.reserve.write(write))?;
@@ -67,9 +74,17 @@ impl Job {
 /// Where the writes are done.
 pub(crate) struct LogWriter {
     disk: Arc<dyn Disk>,
-    thread: Option<Thread>,
+    beside: Beside,
     /// What was begun, and whether the thread has been told of it.
     job: Option<(Arc<Job>, bool)>,
+}
+
+/// Who writes beside the caller.
+enum Beside {
+    Thread(Thread),
+    /// The caller does in front of the journal what a thread might have done by then.
+    #[cfg(any(test, feature = "simulation"))]
+    Nobody(Ahead),
 }
 
 struct Thread {
@@ -78,10 +93,21 @@ struct Thread {
     running: Box<dyn Running>,
 }
 
+/// How many of these pieces are written in front of the journal.
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) type HowMany = Box<dyn FnMut(&[Piece]) -> usize + Send>;
+
+#[cfg(any(test, feature = "simulation"))]
+struct Ahead {
+    how_many: HowMany,
+    /// What came of it; a thread tells that at the end.
+    outcome: io::Result<()>,
+}
+
 impl fmt::Debug for LogWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogWriter")
-            .field("threaded", &self.thread.is_some())
+            .field("threaded", &matches!(self.beside, Beside::Thread(_)))
             .finish_non_exhaustive()
     }
 }
@@ -89,8 +115,8 @@ impl fmt::Debug for LogWriter {
 impl LogWriter {
     /// Writes in the caller's thread.
     #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn inline(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, thread: None, job: None }
+    pub(crate) fn inline(disk: Arc<dyn Disk>, how_many: HowMany) -> Self {
+        Self { disk, beside: Beside::Nobody(Ahead { how_many, outcome: Ok(()) }), job: None }
     }
 
     /// Writes in a thread of its own, which the caller helps once it waits for it.
@@ -110,18 +136,27 @@ impl LogWriter {
         };
         let running = host.threads.spawn("ottla-log", Box::new(body))?;
         let disk = Arc::clone(&host.disk);
-        Ok(Self { disk, thread: Some(Thread { jobs, outcomes, running }), job: None })
+        Ok(Self { disk, beside: Beside::Thread(Thread { jobs, outcomes, running }), job: None })
     }
 
     /// Begins a job; it has ended when [`LogWriter::finish`] returns.
     pub(crate) fn start(&mut self, job: Job) -> io::Result<()> {
         let job = Arc::new(job);
-        let thread = self.thread.as_ref().filter(|_| !job.is_small());
-        if let Some(thread) = thread {
-            let sent = thread.jobs.send(Arc::clone(&job));
-            sent.map_err(|_ended| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        }
-        self.job = Some((job, thread.is_some()));
+        let is_shared = match &mut self.beside {
+            Beside::Thread(thread) if !job.is_small() => {
+                let sent = thread.jobs.send(Arc::clone(&job));
+                sent.map_err(|_ended| io::Error::from(io::ErrorKind::BrokenPipe))?;
+                true
+            }
+            Beside::Thread(_) => false,
+            #[cfg(any(test, feature = "simulation"))]
+            Beside::Nobody(ahead) => {
+                let most = (ahead.how_many)(&job.pieces);
+                ahead.outcome = job.run_some(self.disk.as_ref(), most);
+                false
+            }
+        };
+        self.job = Some((job, is_shared));
         Ok(())
     }
 
@@ -130,17 +165,26 @@ impl LogWriter {
         let Some((job, is_shared)) = self.job.take() else { return Ok(()) };
         let own = job.run(self.disk.as_ref());
         drop(job);
-        if let Some(thread) = self.thread.as_ref().filter(|_| is_shared) {
-            let other = thread.outcomes.recv();
-            other.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
+        match &mut self.beside {
+            Beside::Thread(thread) if is_shared => {
+                let other = thread.outcomes.recv();
+                other.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
+            }
+            Beside::Thread(_) => {}
+            #[cfg(any(test, feature = "simulation"))]
+            Beside::Nobody(ahead) => std::mem::replace(&mut ahead.outcome, Ok(()))?,
         }
         own
     }
 
     pub(crate) fn stop(self) {
-        if let Some(Thread { jobs, outcomes, running }) = self.thread {
-            drop((jobs, outcomes));
-            running.join();
+        match self.beside {
+            Beside::Thread(Thread { jobs, outcomes, running }) => {
+                drop((jobs, outcomes));
+                running.join();
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            Beside::Nobody(_) => {}
         }
     }
 }

@@ -79,6 +79,11 @@ impl Disk for RealDisk {
         Ok(milliseconds(fs::metadata(path)?.modified()?))
     }
 
+    fn set_modified(&self, path: &Path, time: TimestampMs) -> io::Result<()> {
+        let since = Duration::from_millis(time.0.try_into().unwrap_or(0));
+        File::open(path)?.set_modified(UNIX_EPOCH + since)
+    }
+
     fn exists(&self, path: &Path) -> bool {
         path.exists()
     }

@@ -1,5 +1,7 @@
-//! A file system in memory. A crash keeps what was synced; of the rest, each 512-byte sector and
-//! each name may or may not have reached the disk, in any order.
+//! A file system in memory. A crash keeps what was synced; of the rest, each 512-byte sector may or
+//! may not have reached the disk, in any order, and of the names of each directory the first few.
+
+mod calls;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,18 +10,19 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use wire::TimestampMs;
+
 use super::{
     Dice, Faults, Tally,
     inode::{Inode, Loss},
 };
-use crate::host::{Disk, DiskFile, Lock, Open};
 
 /// Where a machine stops that stops in front of a rename.
 pub(super) const RENAMED: usize = usize::MAX;
 pub(super) const REMOVED: usize = usize::MAX - 1;
 
-/// How a cycle in the journal begins.
-const CYCLE: &[u8] = b"ottlacy1";
+/// That of a sync.
+const SYNC: usize = 1;
 
 /// How the machine stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +50,12 @@ pub struct State {
     dirs: BTreeSet<PathBuf>,
     faults: Faults,
     syncs: u64,
+    /// Of the clock, as far as the disk was told.
+    now: TimestampMs,
     /// Where a cycle is that is not synced.
     unsynced_cycle: Option<usize>,
+    /// What of the next cycle is in the logs already, in words.
+    log_ahead: Option<&'static str>,
     /// Writes, syncs and changes of names so far.
     changes_made: u64,
     /// The state in front of each of them.
@@ -83,6 +90,11 @@ impl SimDisk {
     /// From so many writes on, the machine has stopped.
     pub fn stop_after_writes(&self, writes: Option<u64>) {
         self.faults(|faults| faults.writes_left = writes);
+    }
+
+    /// What is written from now on is written then.
+    pub(crate) fn set_time(&self, now: TimestampMs) {
+        self.state().now = now;
     }
 
     pub fn tally(&self) -> Tally {
@@ -131,6 +143,11 @@ impl SimDisk {
         self.state().failed_at.clone()
     }
 
+    /// The next thing written is a part of a cycle that is not in the journal yet.
+    pub(super) fn run_ahead(&self, words: &'static str) {
+        self.state().log_ahead = Some(words);
+    }
+
     /// Whether every cycle that was written is synced.
     pub fn journal_is_synced(&self) -> bool {
         self.state().unsynced_cycle.is_none()
@@ -140,7 +157,12 @@ impl SimDisk {
     pub fn crash(&self, how: Crash, dice: &mut Dice) {
         let mut state = self.state();
         state.faults = Faults { lies: state.faults.lies, ..Faults::default() };
-        (state.stopped_at, state.failed_at) = (None, None);
+        state.failed_at = None;
+        let at_the_journal =
+            state.stopped_at.take().is_some_and(|(path, at)| is_journal(&path) && at > SYNC);
+        if let Some(words) = state.log_ahead.take().filter(|_| at_the_journal) {
+            state.tally.note(words);
+        }
         state.unsynced_cycle = None;
         state.tally.note(if how == Crash::Kill { "kill" } else { "power cut" });
         if how == Crash::Kill {
@@ -165,13 +187,17 @@ impl SimDisk {
                 tally.note("lost sectors come back from a mirror");
             }
         }
-        // Names change in order within the file system, up to some point.
-        let kept = if how == Crash::Power { dice.below_len(changes.len() + 1) } else { 0 };
-        if kept < changes.len() {
-            tally.note("unsynced names lost");
+        // Names change in order within a directory, up to some point.
+        let mut by_dir: BTreeMap<PathBuf, Vec<NameChange>> = BTreeMap::new();
+        for change in changes.drain(..) {
+            by_dir.entry(change.parent().to_path_buf()).or_default().push(change);
         }
-        for change in changes.drain(..).take(kept) {
-            change.apply(durable_names);
+        for changes in by_dir.into_values() {
+            let kept = if how == Crash::Power { dice.below_len(changes.len() + 1) } else { 0 };
+            if kept < changes.len() {
+                tally.note("unsynced names lost");
+            }
+            changes.into_iter().take(kept).for_each(|change| change.apply(durable_names));
         }
         *names = durable_names.clone();
         // A file whose removal was lost has its directory.
@@ -214,9 +240,9 @@ impl NameChange {
         }
     }
 
-    fn parent(&self) -> Option<&Path> {
+    fn parent(&self) -> &Path {
         match self {
-            Self::Add(path, _) | Self::Remove(path) => path.parent(),
+            Self::Add(path, _) | Self::Remove(path) => path.parent().unwrap(),
         }
     }
 }
@@ -274,7 +300,7 @@ impl State {
     }
 
     fn may_sync(&mut self, path: &Path) -> io::Result<bool> {
-        self.point(path, 1);
+        self.point(path, SYNC);
         self.syncs += 1;
         let has_stopped = self.faults.writes_left == Some(0);
         if has_stopped { Err(stopped()) } else { Ok(!self.faults.lies) }
@@ -292,208 +318,5 @@ impl State {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
-    }
-}
-
-impl Disk for SimDisk {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.state();
-        let inode = match state.names.get(path) {
-            Some(inode) => *inode,
-            None if how == Open::Read => return Err(io::ErrorKind::NotFound.into()),
-            None => {
-                if !state.dirs.contains(path.parent().unwrap()) {
-                    return Err(io::ErrorKind::NotFound.into());
-                }
-                state.may_write(path, 0)?;
-                state.inodes.push(Inode::default());
-                let inode = state.inodes.len() - 1;
-                state.names.insert(path.to_path_buf(), inode);
-                state.changes.push(NameChange::Add(path.to_path_buf(), inode));
-                inode
-            }
-        };
-        Ok(Arc::new(SimFile { disk: self.clone(), inode, path: path.to_path_buf() }))
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        let state = self.state();
-        state.names.contains_key(path) || state.dirs.contains(path)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        for dir in path.ancestors() {
-            state.dirs.insert(dir.to_path_buf());
-        }
-        Ok(())
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let state = self.state();
-        if !state.dirs.contains(path) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let under = |entry: &&PathBuf| entry.parent() == Some(path);
-        // An empty directory may have been lost with a crash; nobody minds.
-        let names = state.names.keys().chain(state.dirs.iter()).filter(under);
-        let mut names: Vec<String> =
-            names.filter_map(|name| Some(name.file_name()?.to_str()?.to_owned())).collect();
-        names.sort_unstable();
-        Ok(names)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.may_write(path, REMOVED)?;
-        state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
-        state.changes.push(NameChange::Remove(path.to_path_buf()));
-        Ok(())
-    }
-
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        let inside: Vec<_> =
-            state.names.keys().filter(|name| name.starts_with(path)).cloned().collect();
-        for name in inside {
-            state.may_write(path, REMOVED)?;
-            state.names.remove(&name);
-            state.changes.push(NameChange::Remove(name));
-        }
-        state.may_write(path, REMOVED)?;
-        state.dirs.retain(|dir| !dir.starts_with(path));
-        Ok(())
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.may_write(from, RENAMED)?;
-        let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_path_buf(), inode);
-        // Either name may survive, but never none.
-        state.changes.push(NameChange::Add(to.to_path_buf(), inode));
-        state.changes.push(NameChange::Remove(from.to_path_buf()));
-        Ok(())
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        if !state.may_sync(path)? {
-            return Ok(());
-        }
-        let changes = std::mem::take(&mut state.changes);
-        let (here, elsewhere): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|change| change.parent() == Some(path));
-        for change in here {
-            change.apply(&mut state.durable_names);
-        }
-        state.changes = elsewhere;
-        Ok(())
-    }
-
-    fn sync_files(&self, files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
-        files.iter().try_for_each(|file| file.sync())
-    }
-
-    fn lock(&self, _path: &Path) -> io::Result<Box<dyn Lock>> {
-        Ok(Box::new(SimLock))
-    }
-
-    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        Ok(self.state().faults.free.unwrap_or(u64::MAX))
-    }
-
-    fn identity(&self, _path: &Path) -> Option<[u8; 32]> {
-        None
-    }
-
-    fn is_real(&self) -> bool {
-        false
-    }
-}
-
-#[derive(Debug)]
-struct SimLock;
-
-impl Lock for SimLock {}
-
-#[derive(Debug)]
-struct SimFile {
-    disk: SimDisk,
-    inode: usize,
-    path: PathBuf,
-}
-
-impl DiskFile for SimFile {
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let position = usize::try_from(position).unwrap();
-        let mut state = self.disk.state();
-        if is_due(&mut state.faults.read_fails_after) {
-            state.tally.note("EIO on a read");
-            state.read_failed = true;
-            return Err(eio());
-        }
-        let found = state.inodes[self.inode].seen().get(position..).unwrap_or_default();
-        let length = found.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&found[..length]);
-        Ok(length)
-    }
-
-    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        let position = usize::try_from(position).unwrap();
-        let mut state = self.disk.state();
-        state.has_space(self.inode, position + bytes.len())?;
-        let before = state.inodes[self.inode].seen().get(position..).unwrap_or_default();
-        // The first cycle of a segment stands at 4096.
-        if position == 4096 && before.starts_with(CYCLE) && !before.starts_with(bytes) {
-            state.tally.note("journal segment used again");
-        }
-        let may = state.may_write(&self.path, position);
-        // The machine stopped in the middle of it, or the disk failed there.
-        let reached = if may.is_ok() { bytes.len() } else { bytes.len() / 2 };
-        if bytes.starts_with(CYCLE) {
-            state.unsynced_cycle = Some(self.inode);
-        }
-        state.inodes[self.inode].write(position, &bytes[..reached]);
-        may
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.state();
-        if !state.may_sync(&self.path)? {
-            return Ok(());
-        }
-        if is_due(&mut state.faults.sync_fails_after) {
-            state.tally.note("EIO on a sync");
-            state.failed_at = Some(self.path.clone());
-            state.inodes[self.inode].fail_sync();
-            return Err(eio());
-        }
-        if state.unsynced_cycle == Some(self.inode) {
-            state.unsynced_cycle = None;
-        }
-        state.inodes[self.inode].sync();
-        Ok(())
-    }
-
-    fn sync_file_system(&self) -> io::Result<()> {
-        self.sync()
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        let length = usize::try_from(length).unwrap();
-        let mut state = self.disk.state();
-        state.has_space(self.inode, length)?;
-        state.may_write(&self.path, length)?;
-        state.inodes[self.inode].set_len(length);
-        Ok(())
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(crate::codec::position(self.disk.state().inodes[self.inode].seen().len()))
-    }
-
-    fn allocate(&self, length: u64) -> io::Result<()> {
-        if self.len()? < length { self.set_len(length) } else { Ok(()) }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use wire::TimestampMs;
 
 use super::Dice;
 
@@ -20,6 +21,7 @@ pub(super) struct Inode {
     seen: Arc<Vec<u8>>,
     durable: Arc<Vec<u8>>,
     unsynced: Vec<Unsynced>,
+    pub(super) modified: TimestampMs,
     /// Sectors that a power cut has lost on one half of a mirror: the other half may show them
     /// after any later cut, until something else is synced there.
     ghosts: Vec<(usize, Bytes)>,

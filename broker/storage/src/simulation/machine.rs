@@ -20,8 +20,11 @@ use crate::{
     engine::{Opened, open},
     host::{Clock, Random, Running, Threads},
     keeper,
-    log_writer::LogWriter,
+    log_writer::{LogWriter, Piece},
 };
+
+const LOG_AHEAD: &str = "a log held what never came into the journal";
+const NEW_FILE_AHEAD: &str = "a log's new file held what never came into the journal";
 
 #[derive(Debug, Default)]
 struct SimClock(AtomicI64);
@@ -68,10 +71,11 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Small ones, so that files roll and the journal goes round within a life.
+    /// Mostly small ones, so that files roll and the journal goes round within a life. In a large file
+    /// reads begin where the index says.
     pub fn some(dice: &mut Dice) -> Self {
         Self {
-            segment_bytes: [3000, 9000, 9000, 30_000][dice.below_len(4)],
+            segment_bytes: [3000, 9000, 9000, 30_000, 1 << 20][dice.below_len(5)],
             journal_segment_bytes: [48 << 10, 96 << 10, 96 << 10][dice.below_len(3)],
             most_keys: 6,
         }
@@ -119,12 +123,27 @@ impl Machine {
             journal_segment_bytes: self.sizes.journal_segment_bytes,
             ..Config::new(PathBuf::from("/data"))
         };
-        let writer = LogWriter::inline(Arc::clone(&self.host.disk));
+        let writer = self.log_writer();
         self.engine = None;
         self.cleaner = Cleaner::new(self.sizes.most_keys);
         self.retention = Retention::default();
         self.engine = Some(open(&config, self.host.clone(), writer, false)?);
         Ok(())
+    }
+
+    /// Chance decides how much of a cycle is in the logs before it is in the journal.
+    fn log_writer(&mut self) -> LogWriter {
+        let (disk, mut dice) = (self.disk.clone(), Dice::new(self.dice.draw()));
+        let how_many = move |pieces: &[Piece]| {
+            let ahead = if dice.one_in(2) { 0 } else { dice.below_len(pieces.len() + 1) };
+            let pieces = pieces.get(..ahead).unwrap_or_default();
+            if !pieces.is_empty() {
+                let makes_file = pieces.iter().any(|piece| piece.position == 0);
+                disk.run_ahead(if makes_file { NEW_FILE_AHEAD } else { LOG_AHEAD });
+            }
+            ahead
+        };
+        LogWriter::inline(Arc::clone(&self.host.disk), Box::new(how_many))
     }
 
     /// The running engine.
@@ -148,6 +167,7 @@ impl Machine {
 
     pub fn pass(&self, milliseconds: i64) {
         self.clock.0.fetch_add(milliseconds, Ordering::Relaxed);
+        self.disk.set_time(self.now());
     }
 
     fn note(&self, what: &'static str) {

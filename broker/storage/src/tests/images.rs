@@ -12,13 +12,15 @@ use crate::{
 
 const IMAGES: u64 = 1950;
 
-const EXPECTED: [&str; 18] = [
+const EXPECTED: [&str; 20] = [
     "kill",
     "power cut",
     "torn tail of the journal",
     "unsynced names lost",
     "unsynced sectors kept and lost in one file",
     "stopped while writing the journal",
+    "a log held what never came into the journal",
+    "a log's new file held what never came into the journal",
     "stopped while writing a checkpoint's file",
     "stopped while creating a log",
     "stopped while rolling a segment",

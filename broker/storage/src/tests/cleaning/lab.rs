@@ -75,6 +75,7 @@ impl Lab {
     pub(super) fn new(segment_bytes: u64) -> Self {
         let disk = SimDisk::default();
         let clock = Arc::new(LabClock(AtomicI64::new(1_000_000)));
+        disk.set_time(clock.now());
         let host = Host {
             disk: Arc::new(disk.clone()),
             clock: Arc::<LabClock>::clone(&clock),
@@ -87,7 +88,7 @@ impl Lab {
 
     pub(super) fn start(&mut self) -> Result<(), OpenError> {
         self.engine = None;
-        let writer = LogWriter::inline(Arc::clone(&self.host.disk));
+        let writer = LogWriter::inline(Arc::clone(&self.host.disk), Box::new(|_: &[_]| 0));
         self.engine = Some(open(&self.config(), self.host.clone(), writer, false)?);
         Ok(())
     }
@@ -137,6 +138,7 @@ impl Lab {
 
     pub(super) fn pass(&self, ms: i64) {
         self.clock.0.fetch_add(ms, Ordering::Relaxed);
+        self.disk.set_time(self.now());
     }
 
     /// Works off what is queued, then takes the checkpoint that is wanted.
