@@ -127,7 +127,8 @@ impl Cleaner {
             let Some(partition) = shared.partition(id) else { continue };
             let settings = TopicSettings::of(&catalogue, topic, shared.default_segment_bytes);
             if settings.compact && !self.damaged.contains(&id) {
-                let candidate = Candidate::of(&partition, settings, now);
+                let disk = shared.host.disk.as_ref();
+                let candidate = Candidate::of(&partition, settings, now, disk);
                 due.extend(candidate.filter(|one| one.is_due() || is_overdue(shared, one, now)));
             }
         }
@@ -225,6 +226,13 @@ fn write_anew(
     if !pass.changed {
         discard()?;
         return Ok(());
+    }
+    // Records without a timestamp are as old as their file.
+    if let Some(last) = group.last()
+        && let Ok(written) = disk.modified(&last.file.path())
+        && let Err(error) = disk.set_modified(&segment.file.path(), written)
+    {
+        tracing::debug!(%error, "a file written anew is younger than it was");
     }
     shared.counters.reclaimed(needed.saturating_sub(segment.length));
     partition.published().pending_swaps += 1;

@@ -11,6 +11,7 @@ use wire::{Offset, TimestampMs};
 
 use crate::{
     api::{Done, LogOffsetSnapshot, PartitionId},
+    host::Disk,
     keeper::Swap,
     log_state::Row,
     producer::Aborted,
@@ -32,6 +33,15 @@ pub(crate) fn with_ends(
     end: Offset,
 ) -> impl Iterator<Item = (&Segment, Offset)> {
     segments.iter().zip(segments.iter().skip(1).map(|next| next.file.base).chain([end]))
+}
+
+impl Segment {
+    /// When its newest record was written: one without a timestamp when the file was. None if
+    /// nobody knows.
+    pub(crate) fn newest(&self, disk: &dyn Disk) -> Option<TimestampMs> {
+        let newest = Some(self.max_timestamp).filter(|newest| newest.0 >= 0);
+        newest.or_else(|| disk.modified(&self.file.path()).ok())
+    }
 }
 
 /// Everything published about a partition.

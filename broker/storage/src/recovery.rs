@@ -419,7 +419,8 @@ impl Recovery<'_> {
 
     fn entry(&self, id: PartitionId, settings: TopicSettings) -> Entry {
         let dir = partition_dir(&self.dir.paths.topics, id);
-        Entry::new(Partition::new(id, dir, Published::default()), settings)
+        let empty = Partition::new(id, dir, Published::default());
+        Entry::new(empty, settings, self.host.clock.now())
     }
 }
 

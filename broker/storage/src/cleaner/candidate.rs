@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wire::{Offset, TimestampMs};
 
 use crate::{
+    host::Disk,
     partition::{Partition, Published, Segment, with_ends},
     settings::TopicSettings,
 };
@@ -31,14 +32,26 @@ impl Candidate {
         partition: &Arc<Partition>,
         settings: TopicSettings,
         now: TimestampMs,
+        disk: &dyn Disk,
     ) -> Option<Self> {
         let published = partition.published();
         if published.pending_swaps > 0 {
             return None;
         }
-        let (segments, end) = cleanable(&published, &settings, now);
+        let (mut segments, mut end) = cleanable(&published);
         let first_dirty = published.cleaned_to.max(published.offsets.log_start_offset);
         drop(published);
+        let lag = settings.min_compaction_lag_ms;
+        let is_young = |segment: &Segment| {
+            let newest = segment.newest(disk);
+            newest.is_none_or(|newest| now.0.saturating_sub(newest.0) < lag)
+        };
+        if lag > 0
+            && let Some(young) = segments.iter().position(is_young)
+        {
+            end = segments.get(young).map_or(end, |young| young.file.base);
+            segments.truncate(young);
+        }
         let (mut clean, mut dirty) = (0_u64, 0_u64);
         for (segment, end) in with_ends(&segments, end) {
             let bytes = if end > first_dirty { &mut dirty } else { &mut clean };
@@ -72,21 +85,14 @@ impl Candidate {
     }
 }
 
-/// The full files in front of the newest checkpoint and the last stable offset, up to the first
-/// that is too young, and where they end.
-fn cleanable(
-    published: &Published,
-    settings: &TopicSettings,
-    now: TimestampMs,
-) -> (Vec<Segment>, Offset) {
+/// The full files in front of the newest checkpoint and the last stable offset, and where they end.
+fn cleanable(published: &Published) -> (Vec<Segment>, Offset) {
     let bound = published.covered.min(published.offsets.last_stable_offset);
     let mut end = Offset(0);
     let mut segments = Vec::new();
     let nexts = published.segments.iter().skip(1).map(|next| next.file.base);
     for (segment, next) in published.segments.iter().zip(nexts.chain([published.covered])) {
-        let age = now.0.saturating_sub(segment.max_timestamp.0);
-        let young = settings.min_compaction_lag_ms > 0 && age < settings.min_compaction_lag_ms;
-        if next > bound || next <= segment.file.base || young {
+        if next > bound || next <= segment.file.base {
             break;
         }
         end = next;

@@ -53,11 +53,11 @@ impl Retention {
         for (id, topic) in catalogue.partitions().filter(|(id, _)| *id != METADATA) {
             let Some(partition) = shared.partition(id) else { continue };
             let settings = TopicSettings::of(&catalogue, topic, shared.default_segment_bytes);
-            let written = |segment: &Segment| shared.host.disk.modified(&segment.file.path()).ok();
+            let newest = |segment: &Segment| segment.newest(shared.host.disk.as_ref());
             let published = partition.published();
             let (segments, offsets) = (published.segments.clone(), published.offsets);
             drop(published);
-            let start = log_start(&segments, offsets, &settings, now, written);
+            let start = log_start(&segments, offsets, &settings, now, newest);
             if start.is_some() {
                 // Whether it worked shows at the next look.
                 let request = DeleteRecords { partition: id, before: start, done: Box::new(drop) };
@@ -81,7 +81,7 @@ fn log_start(
     offsets: LogOffsetSnapshot,
     settings: &TopicSettings,
     now: TimestampMs,
-    written: impl Fn(&Segment) -> Option<TimestampMs>,
+    newest: impl Fn(&Segment) -> Option<TimestampMs>,
 ) -> Option<Offset> {
     if !settings.delete {
         return None;
@@ -90,11 +90,8 @@ fn log_start(
     let mut surplus = settings.retention_bytes.map_or(0, |most| bytes.saturating_sub(most));
     let mut count = 0;
     for segment in segments {
-        // Records without a timestamp are as old as their file.
-        let newest = Some(segment.max_timestamp).filter(|newest| newest.0 >= 0);
         let is_over = |longest| {
-            let newest = newest.or_else(|| written(segment));
-            newest.is_some_and(|newest| now.0.saturating_sub(newest.0) > longest)
+            newest(segment).is_some_and(|newest| now.0.saturating_sub(newest.0) > longest)
         };
         let expired = settings.retention_ms.is_some_and(is_over);
         let too_much = surplus > 0 && surplus >= segment.length;

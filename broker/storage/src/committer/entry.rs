@@ -10,6 +10,7 @@ use wire::{
 use crate::{
     codec::position,
     db::Map,
+    host::Clock,
     journal::checkpoint::LogEnd,
     keeper::{Meta, Rolled},
     log_state::{LogState, Row},
@@ -41,6 +42,8 @@ pub(crate) struct Entry {
     pub(crate) cleaned_to: Offset,
     /// The file that is written to; none before the first batch.
     pub(crate) file: Option<Arc<SegmentFile>>,
+    /// When its first batch came if that has no timestamp, at the latest when the broker started.
+    began: TimestampMs,
     pub(crate) fresh: Fresh,
 }
 
@@ -56,34 +59,52 @@ pub(crate) struct Place {
 }
 
 impl Entry {
-    pub(crate) fn new(partition: Arc<Partition>, settings: TopicSettings) -> Self {
+    pub(crate) fn new(
+        partition: Arc<Partition>,
+        settings: TopicSettings,
+        began: TimestampMs,
+    ) -> Self {
         let (log, fresh) = (LogState::default(), Fresh::default());
         let log_start = partition.published().offsets.log_start_offset;
         let cleaned_to = Offset(0);
-        Self { partition, settings, log, log_start, cleaned_to, file: None, fresh }
+        Self { partition, settings, log, log_start, cleaned_to, file: None, began, fresh }
     }
 
     /// Whether the batch begins a new file.
-    fn must_roll(&self, header: &BatchHeader) -> bool {
+    fn must_roll(&self, header: &BatchHeader, clock: &dyn Clock) -> bool {
         let longer = self.log.position + position(header.size_in_bytes());
         let span =
             self.log.next_offset.0 - self.log.segment.0 + i64::from(header.last_offset_delta);
         self.log.position > 0
             && (longer > self.settings.segment_bytes
                 || span > i64::from(i32::MAX)
-                || self.is_old(header.max_timestamp))
+                || self.is_old(header.max_timestamp, clock))
     }
 
-    /// Whether the file began longer ago than `segment.ms`, by the records' own time.
-    fn is_old(&self, now: TimestampMs) -> bool {
+    /// Whether the file began longer ago than `segment.ms`: by the records' own time, or by the
+    /// clock if the first has none.
+    fn is_old(&self, newest: TimestampMs, clock: &dyn Clock) -> bool {
         let began = self.log.first_timestamp;
-        began.0 >= 0 && now.0.saturating_sub(began.0) > self.settings.segment_ms
+        let waited = if began.0 >= 0 {
+            newest.0.saturating_sub(began.0)
+        } else {
+            clock.now().0.saturating_sub(self.began.0)
+        };
+        waited > self.settings.segment_ms
     }
 
     /// Appends a batch, whose header has its final offset and timestamp.
-    pub(crate) fn append(&mut self, header: &BatchHeader, marker: Option<Marker>) -> Place {
-        let rolled = if self.must_roll(header) { self.roll() } else { None };
+    pub(crate) fn append(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<Marker>,
+        clock: &dyn Clock,
+    ) -> Place {
+        let rolled = if self.must_roll(header, clock) { self.roll() } else { None };
         let position = self.log.position;
+        if position == 0 && header.max_timestamp.0 < 0 {
+            self.began = clock.now();
+        }
         let file = self.file();
         self.apply(header, marker);
         Place { file, position, created: position == 0, rolled }

@@ -152,7 +152,8 @@ impl Committer {
         if let Some(time) = append_time {
             header.max_timestamp = time;
         }
-        let place = entry.append(&header, marker_of(&header, &append.batch));
+        let clock = self.shared.host.clock.as_ref();
+        let place = entry.append(&header, marker_of(&header, &append.batch), clock);
         let log_start_offset = entry.log_start;
         if place.created {
             self.uncovered.dirs.insert(place.file.dir.clone());
@@ -362,7 +363,8 @@ impl Committer {
                 }
                 let dir = partition_dir(&self.shared.paths.topics, partition);
                 let empty = Partition::new(partition, dir, Published::default());
-                self.entries.insert(partition, Entry::new(empty, settings));
+                let now = self.shared.host.clock.now();
+                self.entries.insert(partition, Entry::new(empty, settings, now));
                 self.draft.created.push(partition);
             }
         }

@@ -4,6 +4,7 @@ mod compaction;
 mod crashes;
 mod deletion;
 mod lab;
+mod lags;
 mod producers;
 mod retention;
 mod status;
