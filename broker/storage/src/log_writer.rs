@@ -59,7 +59,7 @@ impl Job {
             let next = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(piece) = self.pieces.get(next) else { break };
             let bytes = bytes.get(piece.range.clone()).unwrap_or_default();
-            let write = || piece.file.for_writing(disk)?.write_at(bytes, piece.position);
+            let write = || piece.file.append(disk, bytes, piece.position);
             naming(&piece.file.path(), self.reserve.write(write))?;
         }
         Ok(())

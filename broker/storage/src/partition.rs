@@ -171,6 +171,8 @@ impl Published {
         if from >= to {
             return Vec::new();
         }
+        let next = segments.get(to).map(|next| next.file.base);
+        assert!(next.is_none_or(|next| next == swap.end), "a file goes up to the next");
         let replaced: Vec<Segment> = segments.splice(from..to, [swap.segment.clone()]).collect();
         for segment in &replaced {
             segment.file.mark_retired();

@@ -115,6 +115,13 @@ impl Producers {
         Ok(Verdict::Append)
     }
 
+    /// Whether a batch of a producer that is known follows its last one, as [`Self::check`] sees to.
+    pub(crate) fn is_next(&self, header: &BatchHeader) -> bool {
+        let numbered = header.has_producer_id() && header.base_sequence.0 >= 0;
+        let producer = self.by_id.get(&header.producer_id).filter(|_| numbered);
+        producer.is_none_or(|producer| producer.is_next(header))
+    }
+
     /// Takes note of an appended batch; the header has its final offset and timestamp. Answers
     /// the transaction that it aborts.
     pub(crate) fn apply(

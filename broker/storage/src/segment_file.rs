@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -119,6 +119,9 @@ pub(crate) fn remove_in_front(disk: &dyn Disk, dir: &Path, first: Offset) -> io:
 /// How many log files readers keep open, beside those that are written to.
 pub(crate) const MAX_OPEN_FOR_READING: usize = 256;
 
+/// An end that was not looked for yet.
+const UNKNOWN: u64 = u64::MAX;
+
 type Slot = Mutex<Option<Arc<dyn DiskFile>>>;
 
 fn lock(slot: &Slot) -> MutexGuard<'_, Option<Arc<dyn DiskFile>>> {
@@ -136,6 +139,8 @@ pub(crate) struct SegmentFile {
     read: Slot,
     is_read: AtomicBool,
     retired: AtomicBool,
+    /// Where the next batch goes, once one was written.
+    end: AtomicU64,
     /// Set until a file written anew has its place.
     cleaned: Mutex<Option<u64>>,
 }
@@ -144,8 +149,8 @@ impl SegmentFile {
     pub(crate) fn new(dir: PathBuf, base: Offset) -> Arc<Self> {
         let [is_written, is_read, retired] = [const { AtomicBool::new(false) }; 3];
         let [written, read] = [Mutex::new(None), Mutex::new(None)];
-        let cleaned = Mutex::new(None);
-        Arc::new(Self { base, dir, written, is_written, read, is_read, retired, cleaned })
+        let (end, cleaned) = (AtomicU64::new(UNKNOWN), Mutex::new(None));
+        Arc::new(Self { base, dir, written, is_written, read, is_read, retired, end, cleaned })
     }
 
     /// A file written anew that has not taken its place yet.
@@ -208,6 +213,21 @@ impl SegmentFile {
             }
             opened => opened,
         })
+    }
+
+    /// Writes at the end of the file, which is at `position`.
+    pub(crate) fn append(&self, disk: &dyn Disk, bytes: &[u8], position: u64) -> io::Result<()> {
+        let file = self.for_writing(disk)?;
+        let end = match self.end.load(Ordering::Relaxed) {
+            UNKNOWN => file.len()?,
+            end => end,
+        };
+        assert!(end == position, "{} ends at {end}, not at {position}", self.path().display());
+        // A write that fails halfway may be repeated.
+        self.end.store(position, Ordering::Relaxed);
+        file.write_at(bytes, position)?;
+        self.end.store(position + crate::codec::position(bytes.len()), Ordering::Relaxed);
+        Ok(())
     }
 
     /// The file that was written, which exists, to sync it or to read it back.

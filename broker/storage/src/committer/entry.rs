@@ -100,6 +100,7 @@ impl Entry {
         marker: Option<Marker>,
         clock: &dyn Clock,
     ) -> Place {
+        assert!(self.log.producers.is_next(header), "a producer's sequences have no gap");
         let rolled = if self.must_roll(header, clock) { self.roll() } else { None };
         let position = self.log.position;
         if position == 0 && header.max_timestamp.0 < 0 {
@@ -164,6 +165,11 @@ impl Entry {
         }
         published.rows.append(&mut fresh.rows);
         published.aborted.append(&mut fresh.aborted);
+        let first = published.segments.first().map(|first| first.file.base);
+        assert!(
+            first.is_none_or(|first| first <= self.log_start),
+            "a log has all from its start on"
+        );
         let offsets = &mut published.offsets;
         // A transaction may have begun with records that were deleted.
         let stable = self.log.last_stable_offset().max(self.log_start);

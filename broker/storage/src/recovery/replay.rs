@@ -67,7 +67,7 @@ impl Recovery<'_> {
             self.written.dirs.insert(self.dir.paths.topics.clone());
         }
         let disk = self.host.disk.as_ref();
-        let write = || file.for_writing(disk)?.write_at(piece, extent.position);
+        let write = || file.append(disk, piece, extent.position);
         at(&path, self.reserve.write(write))?;
         let mut at_byte = 0;
         while at_byte < piece.len() {
