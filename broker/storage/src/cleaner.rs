@@ -14,7 +14,7 @@ mod status;
 mod throttle;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     io,
     sync::Arc,
     time::Duration,
@@ -55,6 +55,12 @@ const LEAST_FREE_BYTES: u64 = 512 << 20;
 #[derive(Debug)]
 pub(crate) struct Cleaner {
     most_keys: usize,
+    /// When the last look began, by both clocks.
+    looked: (TimestampMs, Duration),
+    /// What it found due, the dirtiest first, and was not begun yet.
+    due: VecDeque<Candidate>,
+    /// What is compacted now.
+    pass: Option<Pass>,
     /// Logs with a batch that cannot be read: they stay as they are.
     damaged: HashSet<PartitionId>,
     /// Logs that could not be compacted, and when that is tried again, by the monotonic clock.
@@ -83,52 +89,88 @@ fn repeat(shared: &Shared, mut step: impl FnMut()) {
 
 impl Cleaner {
     pub(crate) fn new(most_keys: usize) -> Self {
-        Self { most_keys, damaged: HashSet::new(), postponed: HashMap::new() }
-    }
-
-    /// One look at every log, and compaction of those that are due, the dirtiest first, until it
-    /// is time for the next look.
-    pub(crate) fn step(&mut self, shared: &Shared) {
-        let now = shared.host.clock.now();
-        let began = shared.host.clock.monotonic();
-        self.postponed.retain(|_, until| *until > began);
-        let mut due = self.due(shared, now);
-        due.sort_by(|one, other| other.dirty_percent.total_cmp(&one.dirty_percent));
-        shared.cleaning.seen(&due, self.damaged.len(), began);
-        let is_postponed = |one: &&Candidate| self.postponed.contains_key(&one.partition.id);
-        let (_, next): (Vec<_>, Vec<_>) = due.iter().partition(is_postponed);
-        for candidate in next {
-            match compact(shared, candidate, self.most_keys, now) {
-                Ok(()) => shared.cleaning.cleaned(shared.host.clock.monotonic()),
-                Err(Failure::Stopping) => return,
-                // The topic was deleted, or the file: the next look sees what there is.
-                Err(Failure::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(Failure::Io(error)) => {
-                    tracing::warn!(%error, "a log cannot be compacted now");
-                    self.postponed.insert(candidate.partition.id, began + POSTPONED_FOR);
-                }
-                Err(Failure::Damaged { path, position }) => {
-                    let path = path.display();
-                    tracing::error!(%path, position, "a damaged log is not compacted any more");
-                    self.damaged.insert(candidate.partition.id);
-                }
-            }
-            if shared.host.clock.monotonic().saturating_sub(began) > shared.clean_every {
-                return;
-            }
+        Self {
+            most_keys,
+            looked: (TimestampMs::NONE, Duration::ZERO),
+            due: VecDeque::new(),
+            pass: None,
+            damaged: HashSet::new(),
+            postponed: HashMap::new(),
         }
     }
 
+    /// One look at every log, and compaction of those that are due, until it is time for the next
+    /// look.
+    pub(crate) fn step(&mut self, shared: &Shared) {
+        self.look(shared);
+        while self.go_on(shared) {}
+        self.due.clear();
+    }
+
+    /// Finds what is due. A pass that was not ended is given up.
+    pub(crate) fn look(&mut self, shared: &Shared) {
+        let now = shared.host.clock.now();
+        let began = shared.host.clock.monotonic();
+        self.postponed.retain(|_, until| *until > began);
+        self.looked = (now, began);
+        self.pass = None;
+        let mut due = self.find_due(shared, now);
+        due.sort_by(|one, other| other.dirty_percent.total_cmp(&one.dirty_percent));
+        shared.cleaning.seen(&due, self.damaged.len(), began);
+        due.retain(|one| !self.postponed.contains_key(&one.partition.id));
+        self.due = due.into();
+    }
+
+    /// The next part of what is due: learns the keys of a log, or writes some of its files anew.
+    /// `false` once nothing is left, or it is time for the next look.
+    pub(crate) fn go_on(&mut self, shared: &Shared) -> bool {
+        let (now, began) = self.looked;
+        let (id, outcome) = if let Some(mut pass) = self.pass.take() {
+            let written = write_next(shared, &mut pass);
+            (pass.candidate.partition.id, written.map(|more| more.then_some(pass)))
+        } else if let Some(candidate) = self.due.pop_front() {
+            let id = candidate.partition.id;
+            (id, Pass::begin(shared, candidate, self.most_keys, now).map(Some))
+        } else {
+            return false;
+        };
+        match outcome {
+            Ok(Some(pass)) => {
+                self.pass = Some(pass);
+                return true;
+            }
+            Ok(None) => shared.cleaning.cleaned(shared.host.clock.monotonic()),
+            Err(Failure::Stopping) => return false,
+            // The topic was deleted, or the file: the next look sees what there is.
+            Err(Failure::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(Failure::Io(error)) => {
+                tracing::warn!(%error, "a log cannot be compacted now");
+                self.postponed.insert(id, began + POSTPONED_FOR);
+            }
+            Err(Failure::Damaged { path, position }) => {
+                let path = path.display();
+                tracing::error!(%path, position, "a damaged log is not compacted any more");
+                self.damaged.insert(id);
+            }
+        }
+        shared.host.clock.monotonic().saturating_sub(began) <= shared.clean_every
+    }
+
+    /// Whether a log is compacted in part.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn is_in_the_midst(&self) -> bool {
+        self.pass.as_ref().is_some_and(|pass| pass.done > 0)
+    }
+
     /// What is to be compacted.
-    fn due(&self, shared: &Shared, now: TimestampMs) -> Vec<Candidate> {
+    fn find_due(&self, shared: &Shared, now: TimestampMs) -> Vec<Candidate> {
         let catalogue = shared.catalogue();
         let mut due = Vec::new();
         for (id, topic) in catalogue.partitions().filter(|(id, _)| *id != METADATA) {
             let Some(partition) = shared.partition(id) else { continue };
             let settings = TopicSettings::of(&catalogue, topic, shared.default_segment_bytes);
             if settings.compact && !self.damaged.contains(&id) {
-                let disk = shared.host.disk.as_ref();
-                let candidate = Candidate::of(&partition, settings, now, disk);
+                let candidate = Candidate::of(&partition, settings, now, shared.host.disk.as_ref());
                 due.extend(candidate.filter(|one| one.is_due() || is_overdue(shared, one, now)));
             }
         }
@@ -155,29 +197,26 @@ fn is_overdue(shared: &Shared, candidate: &Candidate, now: TimestampMs) -> bool 
     candidate.dirty_segments().iter().any(is_overdue)
 }
 
-/// One pass: every file up to where the keys are known is written anew if anything in it goes.
-fn compact(
-    shared: &Shared,
-    candidate: &Candidate,
-    most_keys: usize,
-    now: TimestampMs,
-) -> Result<(), Failure> {
-    let mut pass = Pass::begin(shared, candidate, most_keys, now)?;
-    let upto = pass.upto();
+/// Every file up to where the keys are known is written anew if anything in it goes, those that
+/// fit into one together. `false` once that is done.
+fn write_next(shared: &Shared, pass: &mut Pass) -> Result<bool, Failure> {
+    let (candidate, upto) = (&pass.candidate, pass.upto());
     let files = candidate.segments.partition_point(|segment| segment.file.base < upto);
-    let mut rest = candidate.segments.get(..files).unwrap_or_default();
-    while let Some((group, others)) = group(candidate, rest) {
-        let end = end_of(candidate, group);
-        write_anew(shared, &mut pass, group, end)?;
-        rest = others;
+    let rest = candidate.segments.get(pass.done..files).unwrap_or_default();
+    let group = group(candidate, rest).to_vec();
+    if group.is_empty() {
+        shared.queue.push(Request::Clean(Clean::CleanedTo(candidate.partition.id, upto)));
+        return Ok(false);
     }
-    shared.queue.push(Request::Clean(Clean::CleanedTo(candidate.partition.id, upto)));
-    Ok(())
+    let end = end_of(candidate, &group);
+    pass.done += group.len();
+    write_anew(shared, pass, &group, end)?;
+    Ok(true)
 }
 
 /// Files that fit into one, from the first on.
-fn group<'a>(candidate: &Candidate, rest: &'a [Segment]) -> Option<(&'a [Segment], &'a [Segment])> {
-    let first = rest.first()?;
+fn group<'a>(candidate: &Candidate, rest: &'a [Segment]) -> &'a [Segment] {
+    let Some(first) = rest.first() else { return rest };
     let mut bytes = 0;
     let fits = |segment: &&Segment| {
         bytes += segment.length;
@@ -185,7 +224,7 @@ fn group<'a>(candidate: &Candidate, rest: &'a [Segment]) -> Option<(&'a [Segment
         bytes <= candidate.settings.segment_bytes && span <= i64::from(i32::MAX)
     };
     let count = rest.iter().take_while(fits).count().max(1);
-    rest.split_at_checked(count)
+    rest.get(..count).unwrap_or(rest)
 }
 
 /// Where the last of these files ends.
@@ -198,7 +237,7 @@ fn end_of(candidate: &Candidate, group: &[Segment]) -> Offset {
 /// Writes a group anew and hands it over, unless nothing would change.
 fn write_anew(
     shared: &Shared,
-    pass: &mut Pass<'_>,
+    pass: &mut Pass,
     group: &[Segment],
     end: Offset,
 ) -> Result<(), Failure> {
@@ -246,7 +285,7 @@ type Filled = (Segment, Vec<crate::log_state::Row>, Vec<Offset>);
 
 fn fill(
     shared: &Shared,
-    pass: &mut Pass<'_>,
+    pass: &mut Pass,
     (group, end): (&[Segment], Offset),
     mut output: Output<'_>,
 ) -> Result<Filled, Failure> {
@@ -258,7 +297,7 @@ fn fill(
         aborted.extend(state.segment_aborted);
         producers = Some(state.producers);
         let batches = Batches::of(shared, segment, segment_end)?;
-        dropped.extend(pass.filter(batches, end, |batch| Ok(output.push(batch)?))?);
+        dropped.extend(pass.filter(shared, batches, end, |batch| Ok(output.push(batch)?))?);
     }
     aborted.retain(|one| !dropped.contains(&one.last_offset));
     let (segment, rows) = output.finish(producers.unwrap_or_default(), aborted)?;

@@ -52,9 +52,11 @@ enum Fate {
     Becomes(Vec<u8>),
 }
 
-pub(super) struct Pass<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) candidate: &'a Candidate,
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) candidate: Candidate,
+    /// How many of its files were looked through.
+    pub(super) done: usize,
     pub(super) now: TimestampMs,
     keys: Keys,
     throttle: Throttle,
@@ -67,19 +69,20 @@ pub(super) struct Pass<'a> {
     pub(super) changed: bool,
 }
 
-impl<'a> Pass<'a> {
+impl Pass {
     /// Learns the keys of what is dirty.
     pub(super) fn begin(
-        shared: &'a Shared,
-        candidate: &'a Candidate,
+        shared: &Shared,
+        candidate: Candidate,
         most_keys: usize,
         now: TimestampMs,
     ) -> Result<Self, Failure> {
         let state = state_behind(shared.host.disk.as_ref(), &candidate.segments)?;
         let silent_since = shared.catalogue().silent_since(now);
+        let aborted = aborted(shared, &candidate)?;
         let mut pass = Self {
-            shared,
             candidate,
+            done: 0,
             now,
             keys: Keys::new(most_keys),
             throttle: Throttle::of(shared),
@@ -88,10 +91,10 @@ impl<'a> Pass<'a> {
             observed: HashSet::new(),
             changed: false,
         };
-        for aborted in aborted(shared, candidate)? {
+        for aborted in aborted {
             pass.aborted.entry(aborted.producer_id).or_default().push(aborted);
         }
-        pass.learn()?;
+        pass.learn(shared)?;
         Ok(pass)
     }
 
@@ -100,10 +103,11 @@ impl<'a> Pass<'a> {
         self.keys.upto
     }
 
-    fn learn(&mut self) -> Result<(), Failure> {
+    fn learn(&mut self, shared: &Shared) -> Result<(), Failure> {
         let first_dirty = self.candidate.first_dirty;
-        for (segment, end) in with_ends(&self.candidate.segments, self.candidate.end) {
-            if end > first_dirty && !self.learn_file(segment, end)? {
+        let segments = self.candidate.segments.clone();
+        for (segment, end) in with_ends(&segments, self.candidate.end) {
+            if end > first_dirty && !self.learn_file(shared, segment, end)? {
                 return Ok(());
             }
             self.keys.upto = end;
@@ -112,15 +116,20 @@ impl<'a> Pass<'a> {
     }
 
     /// `false` once there is no room for more keys.
-    fn learn_file(&mut self, segment: &Segment, end: Offset) -> Result<bool, Failure> {
+    fn learn_file(
+        &mut self,
+        shared: &Shared,
+        segment: &Segment,
+        end: Offset,
+    ) -> Result<bool, Failure> {
         let first_dirty = self.candidate.first_dirty;
-        let mut batches = Batches::of(self.shared, segment, end)?;
+        let mut batches = Batches::of(shared, segment, end)?;
         loop {
-            if self.shared.cleaning.is_stopping() {
+            if shared.cleaning.is_stopping() {
                 return Err(Failure::Stopping);
             }
             let Some(view) = batches.next_batch()? else { return Ok(true) };
-            self.throttle.moved(self.shared, position(view.bytes().len()))?;
+            self.throttle.moved(shared, position(view.bytes().len()))?;
             let header = view.header;
             if header.last_offset() < first_dirty || header.is_control() || self.aborts(&header) {
                 continue;
@@ -164,18 +173,19 @@ impl<'a> Pass<'a> {
     /// itself where the next begins. Answers the markers that went.
     pub(super) fn filter(
         &mut self,
+        shared: &Shared,
         mut batches: Batches,
         end: Offset,
         mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<Vec<Offset>, Failure> {
         let mut dropped_markers = Vec::new();
         loop {
-            if self.shared.cleaning.is_stopping() {
+            if shared.cleaning.is_stopping() {
                 return Err(Failure::Stopping);
             }
             let Some(view) = batches.next_batch()? else { return Ok(dropped_markers) };
             // What stays is written too.
-            self.throttle.moved(self.shared, 2 * position(view.bytes().len()))?;
+            self.throttle.moved(shared, 2 * position(view.bytes().len()))?;
             let header = view.header;
             let must_stay = header.next_offset() == end || self.is_newest(&header);
             let fate = self.fate(&view, must_stay);

@@ -12,6 +12,7 @@ pub(crate) const MOST_KEYS: usize = (1 << 19) / 8 * 7;
 /// Half of a SHA-256: nobody makes two keys that share it.
 type Fingerprint = [u8; 16];
 
+#[derive(Debug)]
 pub(super) struct Keys {
     newest: HashMap<Fingerprint, Offset>,
     most: usize,

@@ -233,6 +233,21 @@ impl Machine {
         }
     }
 
+    /// A part of one look: of a log that is compacted, the next of its files.
+    pub fn clean_a_little(&mut self) {
+        let Some(engine) = self.engine.as_ref().filter(|engine| !engine.shared.has_ended()) else {
+            return;
+        };
+        let shared = &engine.shared;
+        if self.cleaner.is_in_the_midst() {
+            self.note("something came between two files of a compaction");
+        }
+        if !self.cleaner.go_on(shared) {
+            self.retention.step(shared);
+            self.cleaner.look(shared);
+        }
+    }
+
     /// The space of deleted files is given back.
     pub fn free(&mut self) {
         if let Some(engine) = self.engine.as_ref().filter(|engine| !engine.shared.has_ended()) {
