@@ -1,9 +1,12 @@
 //! Everyone who talks to an engine on the simulated machine, and what it promised them.
 
 mod cleaning;
+mod committed;
 mod compacted;
+mod files;
 mod load;
 mod model;
+mod times;
 mod world;
 
 pub(super) use crate::simulation::{Crash, Dice, Faults, SimDisk, Sizes, Tally};

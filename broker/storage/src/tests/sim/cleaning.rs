@@ -5,9 +5,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use wire::{Offset, TimestampMs, batch::BatchView};
 
-use super::{Check, Dice, Event, World, compacted::DELETE_RETENTION_MS};
+use super::{Check, Dice, Event, World};
 use crate::PartitionId;
 
+pub(super) const SEGMENT_BYTES: usize = 2500;
+const SEGMENT_MS: i64 = 5000;
+/// How long a tombstone stays at least.
+pub(super) const DELETE_RETENTION_MS: i64 = 3000;
+pub(super) const MIN_COMPACTION_LAG_MS: i64 = 12_000;
+const MAX_COMPACTION_LAG_MS: i64 = 16_000;
 const RETENTION_BYTES: usize = 6000;
 const RETENTION_MS: i64 = 20_000;
 /// The clock goes on while the cleaner looks.
@@ -23,35 +29,77 @@ pub(in crate::tests) enum Kind {
     Retained,
     /// The newest of each key stays.
     Compacted,
+    /// The same, and everything else for a time.
+    Lagging,
 }
 
 impl Kind {
     pub(super) fn some(dice: &mut Dice) -> Self {
-        [Self::Plain, Self::Plain, Self::Retained, Self::Compacted, Self::Compacted]
-            [dice.below_len(5)]
+        let all = [
+            Self::Plain,
+            Self::Plain,
+            Self::Retained,
+            Self::Compacted,
+            Self::Compacted,
+            Self::Lagging,
+        ];
+        all[dice.below_len(all.len())]
+    }
+
+    pub(super) fn is_compacted(self) -> bool {
+        matches!(self, Self::Compacted | Self::Lagging)
+    }
+
+    /// Whether the times of its records are those at which they are sent.
+    pub(super) fn has_present_times(self) -> bool {
+        matches!(self, Self::Retained | Self::Lagging)
+    }
+
+    /// How much younger than the first a batch in a file may be.
+    pub(super) fn segment_ms(self) -> Option<i64> {
+        match self {
+            Self::Plain | Self::Compacted => None,
+            Self::Retained => Some(SEGMENT_MS),
+            Self::Lagging => Some(MAX_COMPACTION_LAG_MS),
+        }
     }
 
     pub(super) fn configs(self) -> BTreeMap<String, String> {
-        let (bytes, age) = (RETENTION_BYTES.to_string(), RETENTION_MS.to_string());
-        let horizon = DELETE_RETENTION_MS.to_string();
-        let configs: &[(&str, &str)] = match self {
-            Self::Plain => &[],
-            Self::Retained => {
-                &[("segment.bytes", "2500"), ("retention.bytes", &bytes), ("retention.ms", &age)]
-            }
-            Self::Compacted => &[
-                ("segment.bytes", "2500"),
-                ("cleanup.policy", "compact"),
-                ("min.cleanable.dirty.ratio", "0.1"),
-                ("delete.retention.ms", &horizon),
-            ],
-        };
-        configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        let retained = [
+            ("segment.ms", SEGMENT_MS.to_string()),
+            ("retention.bytes", RETENTION_BYTES.to_string()),
+            ("retention.ms", RETENTION_MS.to_string()),
+        ];
+        let compacted = [
+            ("cleanup.policy", "compact".to_owned()),
+            ("min.cleanable.dirty.ratio", "0.1".to_owned()),
+            ("delete.retention.ms", DELETE_RETENTION_MS.to_string()),
+        ];
+        let lagging = [
+            ("min.compaction.lag.ms", MIN_COMPACTION_LAG_MS.to_string()),
+            ("max.compaction.lag.ms", MAX_COMPACTION_LAG_MS.to_string()),
+        ];
+        let mut configs = Vec::new();
+        if self != Self::Plain {
+            configs.push(("segment.bytes", SEGMENT_BYTES.to_string()));
+        }
+        if self == Self::Retained {
+            configs.extend(retained);
+        }
+        if self.is_compacted() {
+            configs.extend(compacted);
+        }
+        if self == Self::Lagging {
+            configs.extend(lagging);
+        }
+        configs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     /// The kind that has these settings.
     pub(super) fn of(configs: &BTreeMap<String, String>) -> Self {
-        if configs.contains_key("cleanup.policy") {
+        if configs.contains_key("min.compaction.lag.ms") {
+            Self::Lagging
+        } else if configs.contains_key("cleanup.policy") {
             Self::Compacted
         } else if configs.contains_key("retention.bytes") {
             Self::Retained
@@ -74,7 +122,11 @@ impl World {
             // Its records are not watched for what may be gone.
             self.machine.free();
         } else if !self.has_ended() && self.look_through()? {
-            self.machine.clean();
+            if self.dice.one_in(2) {
+                self.machine.clean();
+            } else {
+                self.machine.clean_a_little();
+            }
         }
         Ok(())
     }

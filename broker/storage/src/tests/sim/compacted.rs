@@ -5,18 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use wire::{
-    Offset, ProducerId, TimestampMs,
-    batch::{BatchView, Marker, RecordLimits, marker, records},
+    Offset, TimestampMs,
+    batch::{BatchView, RecordLimits, records},
 };
 
 use super::{
-    Check, Model, check,
+    Check, Kind, Model, check,
+    cleaning::{DELETE_RETENTION_MS, MIN_COMPACTION_LAG_MS},
+    committed::Fate,
     model::{Log, Seeing, unreadable},
 };
-use crate::{Isolation, PartitionId, ReadLimit, engine::Opened, read::Reading};
-
-/// How long a tombstone stays at least.
-pub(super) const DELETE_RETENTION_MS: i64 = 3000;
+use crate::PartitionId;
 
 /// The header that says which record it is.
 pub(super) const NAME: &[u8] = b"name";
@@ -33,6 +32,11 @@ pub(in crate::tests) struct Kept {
 }
 
 impl Kept {
+    /// Within its batch.
+    pub(super) fn index(&self) -> i64 {
+        self.index
+    }
+
     pub(super) fn timestamp(&self) -> TimestampMs {
         self.timestamp
     }
@@ -40,14 +44,6 @@ impl Kept {
     pub(super) fn name(&self) -> Bytes {
         self.name.clone()
     }
-}
-
-/// What became of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    Counts,
-    Aborted,
-    Open,
 }
 
 /// The records of a batch.
@@ -104,7 +100,12 @@ impl Model {
     }
 
     /// Every batch that is known to have been in a log, by its offset.
-    fn known(&self, id: PartitionId, log: &Log, seeing: &Seeing<'_>) -> BTreeMap<Offset, usize> {
+    pub(super) fn known(
+        &self,
+        id: PartitionId,
+        log: &Log,
+        seeing: &Seeing<'_>,
+    ) -> Result<BTreeMap<Offset, usize>, String> {
         let end = log.last_key_value().map_or(Offset(0), |(_, last)| {
             BatchView::parse(last).map_or(Offset(0), |view| view.header.next_offset())
         });
@@ -118,32 +119,12 @@ impl Model {
         known.extend(of(&self.synced));
         known.extend(of(&self.known));
         for (base, bytes) in log {
-            if let Some(sent) = self.by_content.get(&super::model::content(bytes)) {
-                known.insert(*base, *sent);
-            }
+            let Some(sent) = self.identify(id, bytes)? else { continue };
+            let other = known.insert(*base, sent);
+            let own = other.is_none_or(|other| other == sent);
+            check(own, || format!("{base} of {id:?} holds another batch"))?;
         }
-        known
-    }
-
-    /// What became of each batch of records.
-    pub(super) fn fates(&self, known: &BTreeMap<Offset, usize>) -> BTreeMap<Offset, Fate> {
-        let mut open: BTreeMap<ProducerId, Vec<Offset>> = BTreeMap::new();
-        let mut fates = BTreeMap::new();
-        for (base, sent) in known {
-            let view = BatchView::parse(&self.sent[*sent].batch).unwrap();
-            let header = view.header;
-            if let Some((end, _)) = marker(&view).unwrap() {
-                let fate = if end == Marker::Commit { Fate::Counts } else { Fate::Aborted };
-                let ended = open.remove(&header.producer_id).unwrap_or_default();
-                fates.extend(ended.into_iter().map(|base| (base, fate)));
-            } else if header.is_transactional() {
-                open.entry(header.producer_id).or_default().push(*base);
-            } else {
-                fates.insert(*base, Fate::Counts);
-            }
-        }
-        fates.extend(open.into_values().flatten().map(|base| (base, Fate::Open)));
-        fates
+        Ok(known)
     }
 
     /// A compacted log holds of what was in it the newest of each key, and nothing that nobody
@@ -155,24 +136,25 @@ impl Model {
         seeing: &Seeing<'_>,
         present: &mut BTreeSet<usize>,
     ) -> Check {
-        let mut known = self.known(id, log, seeing);
+        let known = self.known(id, log, seeing)?;
         let mut held = BTreeSet::new();
         for (base, bytes) in log {
             let Some(sent) = self.identify(id, bytes)? else { continue };
             check(present.insert(sent), || format!("{base} of {id:?} is there twice"))?;
             check(!self.refused.contains(&sent), || format!("{base} of {id:?} was refused"))?;
-            let other = known.insert(*base, sent);
-            let own = other.is_none_or(|other| other == sent);
-            check(own, || format!("{base} of {id:?} holds another batch"))?;
             held.extend(kept(bytes)?.iter().map(|record| base.plus(record.index)));
         }
-        let fates = self.fates(&known);
+        let youngest = self.youngest_gone(id, seeing);
+        let fates = self.transactions(&known).fates;
         let mut newest: HashMap<Bytes, Newest> = HashMap::new();
         for (base, fate) in &fates {
             let sent = &self.sent[known[base]];
             for record in kept(&sent.batch)? {
                 let offset = base.plus(record.index);
                 let Some(key) = record.key.clone().filter(|_| offset >= start) else { continue };
+                check(held.contains(&offset) || record.timestamp <= youngest, || {
+                    format!("{offset} of {id:?}, which is gone, is too young for that")
+                })?;
                 if *fate == Fate::Counts {
                     let (tombstone, sent_at) = (record.value.is_none(), sent.at);
                     let mut older = Vec::new();
@@ -188,39 +170,16 @@ impl Model {
                 }
             }
         }
-        newest.into_values().try_for_each(|newest| newest.verify(id, &held, seeing))?;
-        verify_visible(seeing.engine, id, (log, &fates))
+        newest.into_values().try_for_each(|newest| newest.verify(id, &held, seeing))
     }
 
-    /// The same for a log whose first records were deleted.
-    pub(super) fn verify_rest(&self, id: PartitionId, log: &Log, seeing: &Seeing<'_>) -> Check {
-        let fates = self.fates(&self.known(id, log, seeing));
-        verify_visible(seeing.engine, id, (log, &fates))
-    }
-}
-
-/// What a client makes of a log at `read_committed` is what was committed.
-fn verify_visible(
-    engine: &Opened,
-    id: PartitionId,
-    (log, fates): (&Log, &BTreeMap<Offset, Fate>),
-) -> Check {
-    let Some(partition) = engine.shared.partition(id) else { return Ok(()) };
-    let stable = partition.published().offsets.last_stable_offset;
-    let visible = visible(engine, id)?;
-    for (base, bytes) in log.range(..stable) {
-        let header = BatchView::parse(bytes).unwrap().header;
-        // The log may start, and be stable, in the midst of a batch.
-        let is_stable = header.next_offset() <= stable;
-        if header.is_control() || header.record_count == 0 || !is_stable {
-            continue;
+    /// Of when a record is at most that is compacted away.
+    fn youngest_gone(&self, id: PartitionId, seeing: &Seeing<'_>) -> TimestampMs {
+        match self.kind(id.topic) {
+            Kind::Lagging => TimestampMs(seeing.now.0 - MIN_COMPACTION_LAG_MS),
+            Kind::Plain | Kind::Retained | Kind::Compacted => TimestampMs(i64::MAX),
         }
-        let (is_visible, fate) = (visible.contains(base), fates.get(base));
-        check(is_visible == (fate == Some(&Fate::Counts)), || {
-            format!("{base} of {id:?}, {fate:?}, is visible: {is_visible}")
-        })?;
     }
-    Ok(())
 }
 
 impl Newest {
@@ -241,40 +200,5 @@ impl Newest {
         check(older == 0, || format!("what {offset} of {id:?} deleted is there again"))?;
         seeing.tally.note("compaction dropped a tombstone");
         Ok(())
-    }
-}
-
-/// The base offsets of the batches that a client hands on at `read_committed`: it is told the
-/// aborted transactions and passes over their batches by itself.
-fn visible(engine: &Opened, id: PartitionId) -> Result<BTreeSet<Offset>, String> {
-    let shared = &engine.shared;
-    let mut visible = BTreeSet::new();
-    let Some(log) = shared.partition(id) else { return Ok(visible) };
-    let reading = Reading::of(shared);
-    let mut from = log.published().offsets.log_start_offset;
-    loop {
-        let isolation = Isolation::ReadCommitted;
-        let limit = ReadLimit { max_bytes: 5000, isolation, at_least_one_batch: true };
-        let read = reading.read(&log, from, limit).map_err(|error| unreadable(&error))?;
-        let Some(slice) = read.slices.first() else { return Ok(visible) };
-        let bytes = slice.load().map_err(|error| unreadable(&error))?;
-        let mut told = read.aborted.clone();
-        told.sort_by_key(|one| std::cmp::Reverse(one.first_offset));
-        let mut aborting = BTreeSet::new();
-        for view in wire::batch::batches(&bytes) {
-            let header = view.header;
-            from = header.next_offset();
-            while told.last().is_some_and(|one| one.first_offset <= header.last_offset()) {
-                aborting.extend(told.pop().map(|one| one.producer_id));
-            }
-            if header.is_control() {
-                let end = marker(&view).map_err(|error| unreadable(&error))?;
-                if end.is_some_and(|(end, _)| end == Marker::Abort) {
-                    aborting.remove(&header.producer_id);
-                }
-            } else if !(header.is_transactional() && aborting.contains(&header.producer_id)) {
-                visible.insert(header.base_offset);
-            }
-        }
     }
 }

@@ -34,14 +34,15 @@ impl World {
             let mut value = format!("{number}-{index} ").into_bytes();
             let length = usize::try_from(self.dice.below(longest)).unwrap();
             value.resize(value.len() + length, b'x');
-            let timestamp = match kind {
-                Kind::Retained => self.machine.now(),
-                _ => TimestampMs(i64::try_from(self.dice.below(10_000)).unwrap()),
+            let timestamp = if kind.has_present_times() {
+                self.machine.now()
+            } else {
+                TimestampMs(i64::try_from(self.dice.below(10_000)).unwrap())
             };
             // With `longest`, the batches of a group differ too.
             let name = format!("{number}-{index}-{longest}");
             let key = [b'k', u8::try_from(self.dice.below(KEYS)).unwrap()];
-            let keyed = kind == Kind::Compacted;
+            let keyed = kind.is_compacted();
             let tombstone = keyed && self.dice.one_in(4);
             let headers = [(NAME, Some(name.as_bytes()))];
             builder.push(NewRecord {

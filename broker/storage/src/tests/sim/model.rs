@@ -6,12 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use wire::{
-    Offset, ProducerId, TimestampMs, TopicId,
-    batch::{BatchView, Marker},
-};
+use wire::{Offset, ProducerId, TimestampMs, TopicId, batch::BatchView};
 
-use super::{super::support::partition, Crash, Kind, Tally, compacted};
+use super::{super::support::partition, Crash, Kind, Tally, compacted, files, times};
 use crate::{Durability, Isolation, PartitionId, ReadLimit, engine::Opened, read::Reading};
 
 pub(in crate::tests) type Check = Result<(), String>;
@@ -44,8 +41,8 @@ pub(in crate::tests) enum Event {
     Seen(PartitionId, Offset, Bytes),
     /// The topic has at least so many partitions.
     Topic(TopicId, i32, Kind),
-    /// Its deletion was asked for.
-    Forgotten(TopicId),
+    /// The topic's deletion was asked for.
+    Forgotten,
     /// Its deletion was answered.
     Gone(TopicId),
     /// Records in front of this were to be deleted.
@@ -64,7 +61,7 @@ pub(in crate::tests) struct Model {
     /// Records of compacted logs, and in which batch they were sent.
     pub(super) by_name: HashMap<Bytes, (usize, compacted::Kept)>,
     pub(super) by_marker: HashMap<(PartitionId, ProducerId, TimestampMs), usize>,
-    /// Batches that were seen in compacted logs: later they may not be there as they were.
+    /// Batches that were seen: later they may be deleted, or not be there as they were.
     pub(super) known: BTreeMap<(PartitionId, Offset), usize>,
     groups: Vec<Range<usize>>,
     pub(super) synced: BTreeMap<(PartitionId, Offset), usize>,
@@ -85,6 +82,7 @@ pub(in crate::tests) struct Seeing<'a> {
     pub(super) how: Crash,
     pub(super) now: TimestampMs,
     pub(super) tally: &'a Tally,
+    pub(super) has_flipped: bool,
 }
 
 impl Seeing<'_> {
@@ -142,16 +140,13 @@ impl Model {
             }
             Event::Refused(sent) => drop(self.refused.insert(sent)),
             Event::Seen(partition, offset, bytes) => {
-                if !self.is_alive(partition.topic) {
-                    return Ok(());
+                if let Some(sent) = self.identify(partition, &bytes)? {
+                    let before = self.known.insert((partition, offset), sent);
+                    check(before.is_none_or(|before| before == sent), || {
+                        format!("{offset} of {partition:?} has become another batch")
+                    })?;
                 }
-                if self.kind(partition.topic) == Kind::Compacted {
-                    if let Some(sent) = self.identify(partition, &bytes)? {
-                        let before = self.known.insert((partition, offset), sent);
-                        check(before.is_none_or(|before| before == sent), || {
-                            format!("{offset} of {partition:?} has become another batch")
-                        })?;
-                    }
+                if self.kind(partition.topic).is_compacted() {
                     return Ok(());
                 }
                 let before = self.seen.insert((partition, offset), bytes.clone());
@@ -163,16 +158,8 @@ impl Model {
                 self.topic = Some((id, partitions));
                 self.kinds.insert(id, kind);
             }
-            Event::Forgotten(id) => {
-                self.topic = None;
-                // A topic that is there after all, for the crash came first, is as it was; what was
-                // compacted away is known only here.
-                if self.kind(id) != Kind::Compacted {
-                    self.synced.retain(|(partition, _), _| partition.topic != id);
-                    self.written.retain(|(partition, _), _| partition.topic != id);
-                    self.seen.retain(|(partition, _), _| partition.topic != id);
-                }
-            }
+            // If it is there after all, for the crash came first, it is as it was.
+            Event::Forgotten => self.topic = None,
             Event::Gone(id) => drop(self.gone.insert(id)),
             Event::StartAsked(id, offset) => raise(&mut self.starts_asked, id, offset),
             Event::StartMoved(id, offset) => raise(&mut self.starts_moved, id, offset),
@@ -192,7 +179,7 @@ impl Model {
         let number = self.sent.len();
         self.by_content.insert(content(&sent.batch), number);
         let header = BatchView::parse(&sent.batch).unwrap().header;
-        if self.kind(sent.partition.topic) == Kind::Compacted {
+        if self.kind(sent.partition.topic).is_compacted() {
             for record in compacted::kept(&sent.batch)? {
                 if header.is_control() {
                     let key = (sent.partition, header.producer_id, record.timestamp());
@@ -206,8 +193,9 @@ impl Model {
         Ok(())
     }
 
-    /// Everything that was promised is there, nothing twice, and nothing that nobody sent.
-    pub(in crate::tests) fn verify(&self, seeing: &Seeing<'_>) -> Check {
+    /// Everything that was promised is there, nothing twice, and nothing that nobody sent. Answers
+    /// what was seen.
+    pub(in crate::tests) fn verify(&self, seeing: &Seeing<'_>) -> Result<Vec<Event>, String> {
         let engine = seeing.engine;
         let catalogue = engine.shared.catalogue();
         for id in &self.gone {
@@ -219,9 +207,10 @@ impl Model {
                 format!("a topic with {partitions} partitions has now {found:?}")
             })?;
         }
-        let mut present = BTreeSet::new();
+        let (mut present, mut seen) = (BTreeSet::new(), Vec::new());
         for topic in catalogue.by_id.values() {
-            let compacted = self.kind(topic.id) == Kind::Compacted;
+            let kind = self.kind(topic.id);
+            let compacted = kind.is_compacted();
             for index in 0..topic.partitions {
                 let id = partition(topic.id, index);
                 let log = read(engine, (id, compacted), Isolation::ReadUncommitted)?;
@@ -231,24 +220,18 @@ impl Model {
                 } else {
                     self.verify_log(id, (&log, start), seeing.how, &mut present)?;
                 }
-                if start > Offset(0) && !compacted {
-                    self.verify_rest(id, &log, seeing)?;
-                }
-                verify_committed(engine, (id, compacted), &log)?;
+                self.verify_committed(id, &log, seeing)?;
+                times::verify(id, (&log, start), seeing)?;
+                files::verify(id, (&log, kind), seeing)?;
+                let batches = log.into_iter();
+                seen.extend(batches.map(|(offset, bytes)| Event::Seen(id, offset, bytes)));
             }
             let untouched = self.starts_asked.keys().all(|id| id.topic != topic.id);
             if untouched && !compacted {
                 self.verify_groups(topic.id, &present)?;
             }
         }
-        Ok(())
-    }
-
-    /// The partitions of compacted topics.
-    pub(super) fn compacted(&self, engine: &Opened) -> Vec<PartitionId> {
-        let catalogue = engine.shared.catalogue();
-        let topics = catalogue.by_id.values().filter(|it| self.kind(it.id) == Kind::Compacted);
-        topics.flat_map(|it| (0..it.partitions).map(|index| partition(it.id, index))).collect()
+        Ok(seen)
     }
 
     /// A log's start is not in front of what was answered, and not behind what was asked for.
@@ -315,7 +298,7 @@ impl Model {
     }
 }
 
-fn limit(isolation: Isolation) -> ReadLimit {
+pub(super) fn limit(isolation: Isolation) -> ReadLimit {
     ReadLimit { max_bytes: 5000, isolation, at_least_one_batch: true }
 }
 
@@ -369,57 +352,4 @@ pub(in crate::tests) fn read(
     };
     check(from == end, || format!("{id:?} ends at {from}, not at {end}"))?;
     Ok(found)
-}
-
-/// The last stable offset and the aborted transactions are what the log itself says.
-fn verify_committed(engine: &Opened, (id, compacted): (PartitionId, bool), found: &Log) -> Check {
-    let mut open: BTreeMap<ProducerId, Offset> = BTreeMap::new();
-    // First offset, producer, offset of the marker.
-    let mut aborted: Vec<(Offset, ProducerId, Offset)> = Vec::new();
-    for bytes in found.values() {
-        let view = BatchView::parse(bytes).unwrap();
-        let header = view.header;
-        if header.is_control() {
-            let first = open.remove(&header.producer_id);
-            // Compaction may leave a marker's header alone.
-            let marker = wire::batch::marker(&view).unwrap().map(|(marker, _)| marker);
-            if let (Some(first), Some(Marker::Abort)) = (first, marker) {
-                aborted.push((first, header.producer_id, header.base_offset));
-            }
-        } else if header.is_transactional() {
-            open.entry(header.producer_id).or_insert(header.base_offset);
-        }
-    }
-    let shared = &engine.shared;
-    let Some(log) = shared.partition(id) else { return Ok(()) };
-    let offsets = log.published().offsets;
-    let stable = open.values().min().copied().unwrap_or(offsets.high_watermark);
-    // Of a log whose start was moved, transactions may have begun in what is deleted.
-    let is_whole = offsets.log_start_offset == Offset(0);
-    check(offsets.last_stable_offset == stable || !is_whole, || {
-        format!("the last stable offset is {:?}, not {stable:?}", offsets.last_stable_offset)
-    })?;
-    let reading = Reading::of(shared);
-    let mut from = offsets.log_start_offset;
-    loop {
-        let limit = limit(Isolation::ReadCommitted);
-        let read = reading.read(&log, from, limit).map_err(|error| unreadable(&error))?;
-        let Some(slice) = read.slices.first() else { break };
-        let bytes = slice.load().map_err(|error| unreadable(&error))?;
-        let last = wire::batch::batches(&bytes).last().map(|view| view.header.next_offset());
-        let next = last.unwrap_or(from);
-        let mut expected: Vec<_> = aborted
-            .iter()
-            .filter(|(first, _, marker)| *marker >= from && *first < next)
-            .map(|(first, producer, _)| (*first, *producer))
-            .collect();
-        expected.sort_unstable();
-        let told: Vec<_> =
-            read.aborted.iter().map(|one| (one.first_offset, one.producer_id)).collect();
-        let exact = is_whole && !compacted;
-        check(told == expected || !exact, || format!("aborted are {told:?}, not {expected:?}"))?;
-        from = next;
-    }
-    let stable = offsets.last_stable_offset;
-    check(from == stable, || format!("committed reading ends at {from}, not at {stable}"))
 }

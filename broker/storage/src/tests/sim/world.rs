@@ -58,6 +58,8 @@ pub(in crate::tests) struct World {
     pub(in crate::tests) kind: Option<Kind>,
     /// Whether an answer before its sync is an error in itself, and not only by what it loses.
     pub(in crate::tests) watches_syncs: bool,
+    /// Whether a file was damaged that knows more than the log does after a compaction.
+    pub(in crate::tests) has_flipped: bool,
 }
 
 impl World {
@@ -82,6 +84,7 @@ impl World {
             changing: None,
             kind: Some(Kind::Plain),
             watches_syncs: true,
+            has_flipped: false,
         }
     }
 
@@ -171,9 +174,9 @@ impl World {
             };
             answers.lock().unwrap().push((disk.changes_made(), answer));
         });
-        if let Some(id) = deleted {
+        if deleted.is_some() {
             // Whether it is answered or not, nothing is promised of its records any more.
-            self.tell(Event::Forgotten(id))?;
+            self.tell(Event::Forgotten)?;
             self.producers.clear();
         }
         self.engine().shared.queue.push(Request::Catalogue { change, done });
@@ -344,7 +347,29 @@ impl World {
 
     /// Remembers what readers see.
     pub(in crate::tests) fn look(&mut self) -> Check {
-        self.look_through().map(drop)
+        if self.look_through()? && self.dice.one_in(4) {
+            return self.verify_transactions();
+        }
+        Ok(())
+    }
+
+    /// What is committed is so while everything goes on, too.
+    fn verify_transactions(&mut self) -> Check {
+        let Some((topic, partitions)) = self.model.topic else { return Ok(()) };
+        let (now, tally) = (self.machine.now(), &self.disk.tally());
+        let engine = self.machine.engine.as_ref().unwrap();
+        let seeing = Seeing { engine, how: Crash::Kill, now, tally, has_flipped: false };
+        for index in 0..partitions {
+            let id = super::super::support::partition(topic, index);
+            let compacted = self.model.kind(topic).is_compacted();
+            let verified = read(engine, (id, compacted), Isolation::ReadUncommitted)
+                .and_then(|log| self.model.verify_committed(id, &log, &seeing));
+            if verified.is_err() && self.disk.has_read_failed() {
+                return Ok(());
+            }
+            verified?;
+        }
+        Ok(())
     }
 
     /// The same; `false` if a read failed.
@@ -352,7 +377,7 @@ impl World {
         let Some((topic, partitions)) = self.model.topic else { return Ok(true) };
         for index in 0..partitions {
             let id = super::super::support::partition(topic, index);
-            let compacted = self.model.kind(topic) == Kind::Compacted;
+            let compacted = self.model.kind(topic).is_compacted();
             let engine = self.machine.engine.as_ref().unwrap();
             let start =
                 engine.shared.partition(id).map(|log| log.published().offsets.log_start_offset);
@@ -380,20 +405,14 @@ impl World {
     pub(in crate::tests) fn verify(&mut self, how: Crash) -> Check {
         let engine = self.machine.engine.as_ref().unwrap();
         let (now, tally) = (self.machine.now(), &self.disk.tally());
-        self.model.verify(&Seeing { engine, how, now, tally })?;
-        let mut settled = Vec::new();
+        // What nobody was answered is settled now, and may be compacted or deleted before anybody
+        // reads it.
+        let has_flipped = self.has_flipped;
+        let settled = self.model.verify(&Seeing { engine, how, now, tally, has_flipped })?;
         let partitions = engine.shared.partitions.read().unwrap();
         let end = |log: &Partition| log.published().offsets.high_watermark;
         let ends = partitions.iter().map(|(id, log)| (*id, end(log))).collect();
         drop(partitions);
-        // What nobody was answered is settled now, and may be compacted before anybody reads it.
-        for id in self.model.compacted(engine) {
-            for (offset, bytes) in
-                super::model::read(engine, (id, true), Isolation::ReadUncommitted)?
-            {
-                settled.push(Event::Seen(id, offset, bytes));
-            }
-        }
         settled.into_iter().try_for_each(|event| self.tell(event))?;
         self.tell(Event::Started(ends))
     }
