@@ -232,10 +232,13 @@ impl World {
         let Sent { partition, batch, .. } = self.model.sent[number].clone();
         let (answers, disk) = (Arc::clone(&self.answers), self.disk.clone());
         let done = Box::new(move |mut results: Vec<Result<Appended, AppendError>>| {
-            if durability == Durability::Synced && !disk.journal_is_synced() {
+            let result = results.remove(0);
+            // A refusal promises nothing, and a stop refuses what is left after a failed write.
+            let is_promise = durability == Durability::Synced && result.is_ok();
+            if is_promise && !disk.journal_is_synced() {
                 answers.lock().unwrap().push((0, Answer::Early));
             }
-            let answer = Answer::Append(number, durability, results.remove(0));
+            let answer = Answer::Append(number, durability, result);
             answers.lock().unwrap().push((disk.changes_made(), answer));
         });
         let request = AppendRequest::new(vec![Append { partition, batch }], durability, done);
@@ -253,7 +256,7 @@ impl World {
         self.tell(Event::Group(group.clone()))?;
         let (answers, disk) = (Arc::clone(&self.answers), self.disk.clone());
         let done = Box::new(move |result: Result<Vec<Appended>, AppendError>| {
-            if !disk.journal_is_synced() {
+            if result.is_ok() && !disk.journal_is_synced() {
                 answers.lock().unwrap().push((0, Answer::Early));
             }
             for (index, number) in group.enumerate() {
