@@ -19,7 +19,7 @@ use world::{Refused, World, is_eio};
 
 type Check = Result<(), String>;
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 90;
 const LIVES: u64 = 4;
 
 /// What has to come about in so many worlds; else they prove less than they seem to.
