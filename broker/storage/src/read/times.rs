@@ -82,7 +82,8 @@ impl Reading<'_> {
             if newest.is_some_and(|(_, time)| time > segment.max_timestamp) {
                 break;
             }
-            newest = self.open(segment, *behind)?.newest(newest, log_start_offset..high_watermark)?;
+            newest =
+                self.open(segment, *behind)?.newest(newest, log_start_offset..high_watermark)?;
         }
         Ok(newest)
     }
