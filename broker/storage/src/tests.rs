@@ -9,6 +9,7 @@ mod images;
 mod map;
 mod memory;
 mod reading;
+mod repair;
 mod sim;
 mod support;
 mod worlds;

@@ -14,18 +14,16 @@ use wire::{LeaderEpoch, Offset, batch::BatchView};
 use super::{
     faults::{Faults, Operation},
     support::{
-        LONG, answer, append, batch, close, compacted, config, create, directory, open, partition,
-        read_all,
+        LONG, answer, append, batch, close, config, create, directory, open, partition, read_all,
     },
 };
 use crate::{
-    Append, Config, Damage, Durability, Host, Inspection, Isolation, OpenError, PartitionId,
-    ReadError, ReadLimit, RepairReport, Storage, catalogue::METADATA,
-    journal::checkpoint::Checkpoint, repair, segment_file::base_of,
+    Append, Damage, Durability, Host, Inspection, Isolation, OpenError, PartitionId, ReadError,
+    ReadLimit, RepairReport, Storage, catalogue::METADATA, journal::checkpoint::Checkpoint, repair,
 };
 
 /// Ten records in each of two topics, one cycle each, and an end as kill -9 makes it.
-fn killed(dir: &Path) -> (PartitionId, PartitionId) {
+pub(super) fn killed(dir: &Path) -> (PartitionId, PartitionId) {
     let faults = Faults::none();
     let storage = Storage::open(config(dir), faults.host()).unwrap().0;
     let first = partition(create(&storage, "first", 1, &[]), 0);
@@ -44,7 +42,7 @@ fn killed(dir: &Path) -> (PartitionId, PartitionId) {
 }
 
 /// The same after a clean stop, in files of 300 KB.
-fn stopped(dir: &Path) -> PartitionId {
+pub(super) fn stopped(dir: &Path) -> PartitionId {
     let storage = open(dir);
     let p = partition(create(&storage, "orders", 1, &[("segment.bytes", "300000")]), 0);
     for _ in 0..10 {
@@ -54,12 +52,12 @@ fn stopped(dir: &Path) -> PartitionId {
     p
 }
 
-fn log(dir: &Path, p: PartitionId, base: i64) -> PathBuf {
+pub(super) fn log(dir: &Path, p: PartitionId, base: i64) -> PathBuf {
     let partition = dir.join(format!("topics/{}/{}", p.topic.0, p.partition));
     partition.join(format!("{base:020}.log"))
 }
 
-fn flip(path: &Path, at: u64) {
+pub(super) fn flip(path: &Path, at: u64) {
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
@@ -67,7 +65,7 @@ fn flip(path: &Path, at: u64) {
 }
 
 /// Makes the cycle that is the `index`-th of the first journal segment unreadable.
-fn lose_cycle(dir: &Path, index: usize) {
+pub(super) fn lose_cycle(dir: &Path, index: usize) {
     let path = dir.join("journal/segment-0");
     let bytes = fs::read(&path).unwrap();
     let at = (4096..bytes.len()).step_by(4096);
@@ -76,7 +74,7 @@ fn lose_cycle(dir: &Path, index: usize) {
 }
 
 /// Why it is not opened; whoever looks for damage finds some too.
-fn refusal(dir: &Path) -> String {
+pub(super) fn refusal(dir: &Path) -> String {
     match Storage::open(config(dir), Host::real()) {
         Ok(_) => panic!("it opened"),
         Err(error) => {
@@ -86,17 +84,17 @@ fn refusal(dir: &Path) -> String {
     }
 }
 
-fn do_repair(dir: &Path) -> RepairReport {
+pub(super) fn do_repair(dir: &Path) -> RepairReport {
     repair(&config(dir), &Host::real(), &mut |_, _| {}).unwrap()
 }
 
-fn damages(dir: &Path) -> Vec<Damage> {
+pub(super) fn damages(dir: &Path) -> Vec<Damage> {
     let inspection = Inspection::open(&config(dir), &Host::real()).unwrap();
     inspection.damages(&mut |_, _| {}).unwrap()
 }
 
 /// How many batches there are that have records.
-fn records(storage: &Storage, p: PartitionId) -> usize {
+pub(super) fn records(storage: &Storage, p: PartitionId) -> usize {
     let all = read_all(storage, p, Isolation::ReadUncommitted);
     all.iter().filter(|(_, batch)| BatchView::parse(batch).unwrap().header.record_count > 0).count()
 }
@@ -324,26 +322,6 @@ fn a_catalogue_without_its_first_file_is_refused() {
     assert!(text.contains("__cluster_metadata"), "{text}");
 }
 
-#[test]
-fn without_journal_version_or_map_the_logs_are_kept() {
-    for gone in ["journal", "version", "map"] {
-        let dir = directory();
-        let p = stopped(dir.path());
-        let id = fs::read_to_string(dir.path().join("version")).unwrap();
-        let path = dir.path().join(gone);
-        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.unwrap();
-        if gone != "map" {
-            assert!(refusal(dir.path()).contains("missing"), "{gone}");
-        }
-        let report = do_repair(dir.path());
-        assert_eq!((report.untouched, report.partitions), (2, Vec::new()), "{gone}");
-        assert_eq!(fs::read_to_string(dir.path().join("version")).unwrap(), id, "{gone}");
-        let storage = open(dir.path());
-        assert_eq!(records(&storage, p), 10, "{gone}");
-        close(storage, dir.path());
-    }
-}
-
 /// No checksum covers the offset of a batch.
 #[test]
 fn a_batch_at_an_offset_where_it_cannot_be_is_not_passed_over() {
@@ -370,40 +348,6 @@ fn a_batch_at_an_offset_where_it_cannot_be_is_not_passed_over() {
 }
 
 #[test]
-fn a_repair_that_is_cut_short_can_be_repeated() {
-    // Each failing write stops the repair at another place.
-    for (part, times) in [
-        (".damaged", 1),
-        (".log.cleaned", 1),
-        (".meta.cleaned", 1),
-        ("checkpoint-", 1),
-        ("checkpoint-", 2),
-        ("segment-", 1),
-    ] {
-        let dir = directory();
-        let p = stopped(dir.path());
-        flip(&log(dir.path(), p, 4), 150_000);
-        let faults = Faults::none();
-        faults.fail_after(Operation::Write, part, times - 1);
-        let outcome = repair(&config(dir.path()), &faults.host(), &mut |_, _| {});
-        assert!(outcome.is_err(), "{part}");
-        do_repair(dir.path());
-        let storage = open(dir.path());
-        assert_eq!(records(&storage, p), 9, "{part}");
-        close(storage, dir.path());
-    }
-}
-
-#[test]
-fn a_directory_in_use_is_not_repaired() {
-    let dir = directory();
-    let storage = open(dir.path());
-    let refused = repair(&config(dir.path()), &Host::real(), &mut |_, _| {});
-    assert!(matches!(refused, Err(OpenError::InUse(_))), "{refused:?}");
-    close(storage, dir.path());
-}
-
-#[test]
 fn a_map_that_knows_more_than_the_journal_is_refused_until_it_is_deleted() {
     let dir = directory();
     let p = stopped(dir.path());
@@ -427,87 +371,6 @@ fn a_map_that_knows_more_than_the_journal_is_refused_until_it_is_deleted() {
     let storage = open(dir.path());
     assert_eq!(records(&storage, p), 10);
     close(storage, dir.path());
-}
-
-#[test]
-fn a_repair_of_a_compacted_log_keeps_its_offsets_and_gaps() {
-    let dir = directory();
-    let (storage, p) = compacted(dir.path());
-    close(storage, dir.path());
-    let storage = open(dir.path());
-    let end = storage.offsets(p).unwrap().high_watermark;
-    let before = read_all(&storage, p, Isolation::ReadUncommitted);
-    close(storage, dir.path());
-    assert_eq!(damages(dir.path()), []);
-    fs::remove_dir_all(dir.path().join("journal")).unwrap();
-    let report = do_repair(dir.path());
-    assert_eq!(report.partitions, []);
-    assert_eq!(damages(dir.path()), []);
-    let storage = open(dir.path());
-    assert_eq!(read_all(&storage, p, Isolation::ReadUncommitted), before);
-    assert_eq!(append(&storage, p, batch(1, b"on", 1)).unwrap().base_offset, end);
-    close(storage, dir.path());
-
-    // A bad batch in a file written anew: what is whole in front of it stays.
-    let (base, bytes) = &before[before.len() / 2];
-    let mut files: Vec<i64> = fs::read_dir(log(dir.path(), p, 0).parent().unwrap())
-        .unwrap()
-        .filter_map(|entry| base_of(entry.unwrap().file_name().to_str().unwrap(), "log"))
-        .map(|base| base.0)
-        .collect();
-    files.sort_unstable();
-    let file = files.into_iter().rfind(|first| *first <= base.0).unwrap();
-    let path = log(dir.path(), p, file);
-    let held = fs::read(&path).unwrap();
-    let at = held.windows(bytes.len() - 16).position(|found| found == &bytes[16..]).unwrap();
-    flip(&path, crate::codec::position(at + 60));
-    assert_eq!(damages(dir.path()).len(), 1);
-    let report = do_repair(dir.path());
-    let [lost] = &report.partitions[..] else { panic!("{report:?}") };
-    assert!(lost.lost.len() == 1 && lost.lost[0].contains(base), "{lost:?}");
-    assert_eq!(damages(dir.path()), []);
-    let storage = open(dir.path());
-    let mut kept = read_all(&storage, p, Isolation::ReadUncommitted);
-    assert_eq!(kept.pop().unwrap().0, end);
-    kept.retain(|(_, batch)| before.iter().any(|(_, one)| one == batch));
-    let whole: Vec<_> = before.iter().filter(|(offset, _)| offset != base).cloned().collect();
-    assert_eq!(kept, whole);
-    close(storage, dir.path());
-}
-
-#[test]
-fn a_journal_of_other_data_is_not_begun_anew() {
-    let (data, journal) = (directory(), directory());
-    let apart =
-        |data: &Path| Config { journal_dir: Some(journal.path().to_path_buf()), ..config(data) };
-    let (storage, _) = Storage::open(apart(data.path()), Host::real()).unwrap();
-    let p = partition(create(&storage, "t", 1, &[]), 0);
-    append(&storage, p, batch(1, b"value", 1)).unwrap();
-    storage.shutdown();
-    drop(storage);
-    // As when the data's own disk is not mounted.
-    let unmounted = directory();
-    let refused = Storage::open(apart(unmounted.path()), Host::real()).unwrap_err();
-    assert!(matches!(refused, OpenError::Damaged(Damage::Foreign(_))), "{refused:?}");
-    let (storage, _) = Storage::open(apart(data.path()), Host::real()).unwrap();
-    assert_eq!(records(&storage, p), 1);
-    storage.shutdown();
-}
-
-#[test]
-fn what_a_repair_set_aside_of_a_whole_log_outlives_the_next_start() {
-    let dir = directory();
-    let p = stopped(dir.path());
-    for base in [0, 2, 4, 6, 8] {
-        let path = log(dir.path(), p, base);
-        let length = fs::metadata(&path).unwrap().len();
-        fs::write(&path, vec![7; usize::try_from(length).unwrap()]).unwrap();
-    }
-    let report = do_repair(dir.path());
-    assert_eq!(report.partitions[0].lost, [Offset(0)..Offset(10)]);
-    let set_aside = report.partitions[0].damaged.clone();
-    close(open(dir.path()), dir.path());
-    assert!(!set_aside.is_empty() && set_aside.iter().all(|path| path.exists()));
 }
 
 #[test]

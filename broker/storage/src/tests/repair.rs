@@ -1,0 +1,149 @@
+//! What a repair leaves.
+
+use std::{fs, path::Path};
+
+use wire::Offset;
+
+use super::{
+    damage::{damages, do_repair, flip, log, records, refusal, stopped},
+    faults::{Faults, Operation},
+    support::{
+        append, batch, close, compacted, config, create, directory, open, partition, read_all,
+    },
+};
+use crate::{Config, Damage, Host, Isolation, OpenError, Storage, repair, segment_file::base_of};
+
+#[test]
+fn without_journal_version_or_map_the_logs_are_kept() {
+    for gone in ["journal", "version", "map"] {
+        let dir = directory();
+        let p = stopped(dir.path());
+        let id = fs::read_to_string(dir.path().join("version")).unwrap();
+        let path = dir.path().join(gone);
+        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.unwrap();
+        if gone != "map" {
+            assert!(refusal(dir.path()).contains("missing"), "{gone}");
+        }
+        let report = do_repair(dir.path());
+        assert_eq!((report.untouched, report.partitions), (2, Vec::new()), "{gone}");
+        assert_eq!(fs::read_to_string(dir.path().join("version")).unwrap(), id, "{gone}");
+        let storage = open(dir.path());
+        assert_eq!(records(&storage, p), 10, "{gone}");
+        close(storage, dir.path());
+    }
+}
+
+#[test]
+fn a_repair_that_is_cut_short_can_be_repeated() {
+    // Each failing write stops the repair at another place.
+    for (part, times) in [
+        (".damaged", 1),
+        (".log.cleaned", 1),
+        (".meta.cleaned", 1),
+        ("checkpoint-", 1),
+        ("checkpoint-", 2),
+        ("segment-", 1),
+    ] {
+        let dir = directory();
+        let p = stopped(dir.path());
+        flip(&log(dir.path(), p, 4), 150_000);
+        let faults = Faults::none();
+        faults.fail_after(Operation::Write, part, times - 1);
+        let outcome = repair(&config(dir.path()), &faults.host(), &mut |_, _| {});
+        assert!(outcome.is_err(), "{part}");
+        do_repair(dir.path());
+        let storage = open(dir.path());
+        assert_eq!(records(&storage, p), 9, "{part}");
+        close(storage, dir.path());
+    }
+}
+
+#[test]
+fn a_directory_in_use_is_not_repaired() {
+    let dir = directory();
+    let storage = open(dir.path());
+    let refused = repair(&config(dir.path()), &Host::real(), &mut |_, _| {});
+    assert!(matches!(refused, Err(OpenError::InUse(_))), "{refused:?}");
+    close(storage, dir.path());
+}
+
+#[test]
+fn a_repair_of_a_compacted_log_keeps_its_offsets_and_gaps() {
+    let dir = directory();
+    let (storage, p) = compacted(dir.path());
+    close(storage, dir.path());
+    let storage = open(dir.path());
+    let end = storage.offsets(p).unwrap().high_watermark;
+    let before = read_all(&storage, p, Isolation::ReadUncommitted);
+    close(storage, dir.path());
+    assert_eq!(damages(dir.path()), []);
+    fs::remove_dir_all(dir.path().join("journal")).unwrap();
+    let report = do_repair(dir.path());
+    assert_eq!(report.partitions, []);
+    assert_eq!(damages(dir.path()), []);
+    let storage = open(dir.path());
+    assert_eq!(read_all(&storage, p, Isolation::ReadUncommitted), before);
+    assert_eq!(append(&storage, p, batch(1, b"on", 1)).unwrap().base_offset, end);
+    close(storage, dir.path());
+
+    // A bad batch in a file written anew: what is whole in front of it stays.
+    let (base, bytes) = &before[before.len() / 2];
+    let mut files: Vec<i64> = fs::read_dir(log(dir.path(), p, 0).parent().unwrap())
+        .unwrap()
+        .filter_map(|entry| base_of(entry.unwrap().file_name().to_str().unwrap(), "log"))
+        .map(|base| base.0)
+        .collect();
+    files.sort_unstable();
+    let file = files.into_iter().rfind(|first| *first <= base.0).unwrap();
+    let path = log(dir.path(), p, file);
+    let held = fs::read(&path).unwrap();
+    let at = held.windows(bytes.len() - 16).position(|found| found == &bytes[16..]).unwrap();
+    flip(&path, crate::codec::position(at + 60));
+    assert_eq!(damages(dir.path()).len(), 1);
+    let report = do_repair(dir.path());
+    let [lost] = &report.partitions[..] else { panic!("{report:?}") };
+    assert!(lost.lost.len() == 1 && lost.lost[0].contains(base), "{lost:?}");
+    assert_eq!(damages(dir.path()), []);
+    let storage = open(dir.path());
+    let mut kept = read_all(&storage, p, Isolation::ReadUncommitted);
+    assert_eq!(kept.pop().unwrap().0, end);
+    kept.retain(|(_, batch)| before.iter().any(|(_, one)| one == batch));
+    let whole: Vec<_> = before.iter().filter(|(offset, _)| offset != base).cloned().collect();
+    assert_eq!(kept, whole);
+    close(storage, dir.path());
+}
+
+#[test]
+fn a_journal_of_other_data_is_not_begun_anew() {
+    let (data, journal) = (directory(), directory());
+    let apart =
+        |data: &Path| Config { journal_dir: Some(journal.path().to_path_buf()), ..config(data) };
+    let (storage, _) = Storage::open(apart(data.path()), Host::real()).unwrap();
+    let p = partition(create(&storage, "t", 1, &[]), 0);
+    append(&storage, p, batch(1, b"value", 1)).unwrap();
+    storage.shutdown();
+    drop(storage);
+    // As when the data's own disk is not mounted.
+    let unmounted = directory();
+    let refused = Storage::open(apart(unmounted.path()), Host::real()).unwrap_err();
+    assert!(matches!(refused, OpenError::Damaged(Damage::Foreign(_))), "{refused:?}");
+    let (storage, _) = Storage::open(apart(data.path()), Host::real()).unwrap();
+    assert_eq!(records(&storage, p), 1);
+    storage.shutdown();
+}
+
+#[test]
+fn what_a_repair_set_aside_of_a_whole_log_outlives_the_next_start() {
+    let dir = directory();
+    let p = stopped(dir.path());
+    for base in [0, 2, 4, 6, 8] {
+        let path = log(dir.path(), p, base);
+        let length = fs::metadata(&path).unwrap().len();
+        fs::write(&path, vec![7; usize::try_from(length).unwrap()]).unwrap();
+    }
+    let report = do_repair(dir.path());
+    assert_eq!(report.partitions[0].lost, [Offset(0)..Offset(10)]);
+    let set_aside = report.partitions[0].damaged.clone();
+    close(open(dir.path()), dir.path());
+    assert!(!set_aside.is_empty() && set_aside.iter().all(|path| path.exists()));
+}
