@@ -1,6 +1,6 @@
 //! Reading by time.
 
-use std::{cmp::Reverse, ops::Range};
+use std::{cmp::Reverse, io, ops::Range};
 
 use wire::{
     Offset, TimestampMs,
@@ -39,11 +39,12 @@ impl Reading<'_> {
             .collect();
         let rows = published.rows.clone();
         drop(published);
-        let wanted = |offset, time| offset >= offsets.log_start_offset && time >= timestamp;
         for (segment, behind) in &segments {
             let place = self.last_row(partition, segment, &rows, timestamp);
-            let file = self.open(segment, *behind)?;
-            if let Some(record) = file.first_record(place, timestamp, wanted)? {
+            let found = self
+                .open(segment, *behind)
+                .and_then(|file| file.first_record(place, offsets.log_start_offset, timestamp));
+            if let Some(record) = unless_retired(segment, found)? {
                 return Ok((record.0 < offsets.high_watermark).then_some(record));
             }
         }
@@ -105,45 +106,87 @@ impl Reading<'_> {
     }
 }
 
+/// A file that has lost its place may have lost its space too.
+fn unless_retired<T>(segment: &Segment, found: Result<T, ReadError>) -> Result<T, ReadError> {
+    if found.is_err() && segment.file.is_retired() {
+        return Err(ReadError::Io(io::ErrorKind::NotFound.into()));
+    }
+    found
+}
+
 impl OpenSegment {
-    /// The first record from `place` on that is wanted; none is before `timestamp`.
+    /// The first record from `place` on that is neither in front of `start` nor before `timestamp`.
     fn first_record(
         &self,
         mut place: Place,
+        start: Offset,
         timestamp: TimestampMs,
-        wanted: impl Fn(Offset, TimestampMs) -> bool,
     ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
-        loop {
-            let found = self.find(place, |_, header| header.max_timestamp >= timestamp)?;
-            let Some((at, header)) = found else { return Ok(None) };
-            let batch = self.load(at, header.size_in_bytes())?;
-            let record = first_record(&batch, &wanted).map_err(|_error| self.damaged(at))?;
-            if record.is_some() {
-                return Ok(record);
+        let may_have = |_, header: &BatchHeader| {
+            header.last_offset() >= start && header.max_timestamp >= timestamp
+        };
+        while let Some((at, header)) = self.find(place, may_have)? {
+            let all = self.times(at, &header)?;
+            let wanted =
+                |(offset, time): &(Offset, TimestampMs)| *offset >= start && *time >= timestamp;
+            if let Some(record) = all.into_iter().find(wanted) {
+                return Ok(Some(record));
             }
             place = behind(at, &header);
         }
+        Ok(None)
     }
 
-    /// The first of the readable records with the largest timestamp, or that of other files.
+    /// The first of the readable records with the largest timestamp, or that of other files. A batch that is readable
+    /// as a whole says itself what its largest is.
     fn newest(
         &self,
         mut newest: Option<(Offset, TimestampMs)>,
         readable: Range<Offset>,
     ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
         let mut place = Place { position: 0, offset: Offset(0) };
+        let mut whole: Option<(u64, BatchHeader)> = None;
         loop {
             let may_be = |_, header: &BatchHeader| {
-                newest.is_none_or(|(_, time)| header.max_timestamp >= time)
+                header.record_count > 0
+                    && header.last_offset() >= readable.start
+                    && newest.is_none_or(|(_, time)| header.max_timestamp >= time)
+                    && whole.is_none_or(|(_, best)| header.max_timestamp > best.max_timestamp)
             };
-            let Some((at, header)) = self.find(place, may_be)? else { return Ok(newest) };
-            let batch = self.load(at, header.size_in_bytes())?;
-            let mut all = times(&batch).map_err(|_error| self.damaged(at))?;
-            all.retain(|(offset, _)| readable.contains(offset));
-            let all = all.into_iter().chain(newest);
-            newest = all.min_by_key(|(offset, time)| (Reverse(*time), *offset));
+            let Some((at, header)) = self.find(place, may_be)? else { break };
+            if header.base_offset >= readable.start {
+                whole = Some((at, header));
+            } else {
+                newest = self.newer(newest, (at, &header), &readable)?;
+            }
             place = behind(at, &header);
         }
+        match whole {
+            Some((at, header)) => self.newer(newest, (at, &header), &readable),
+            None => Ok(newest),
+        }
+    }
+
+    /// The first record with the largest timestamp of a batch, or the one known before.
+    fn newer(
+        &self,
+        known: Option<(Offset, TimestampMs)>,
+        (at, header): (u64, &BatchHeader),
+        readable: &Range<Offset>,
+    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
+        let mut all = self.times(at, header)?;
+        all.retain(|(offset, _)| readable.contains(offset));
+        Ok(all.into_iter().chain(known).min_by_key(|(offset, time)| (Reverse(*time), *offset)))
+    }
+
+    /// The time of each record of a batch.
+    fn times(
+        &self,
+        at: u64,
+        header: &BatchHeader,
+    ) -> Result<Vec<(Offset, TimestampMs)>, ReadError> {
+        let batch = self.load(at, header.size_in_bytes())?;
+        times(&batch).map_err(|_error| self.damaged(at))
     }
 }
 
@@ -151,22 +194,6 @@ impl OpenSegment {
 fn behind(at: u64, header: &BatchHeader) -> Place {
     let position = at + crate::codec::position(header.size_in_bytes());
     Place { position, offset: header.next_offset() }
-}
-
-/// The first record that is wanted.
-fn first_record(
-    batch: &[u8],
-    wanted: impl Fn(Offset, TimestampMs) -> bool,
-) -> Result<Option<(Offset, TimestampMs)>, BatchError> {
-    let view = BatchView::parse(batch)?;
-    let mut records = records(&view, RecordLimits::default())?;
-    while let Some(record) = records.next_record() {
-        let record = record?;
-        if wanted(record.offset, record.timestamp) {
-            return Ok(Some((record.offset, record.timestamp)));
-        }
-    }
-    Ok(None)
 }
 
 /// The time of each record.
