@@ -85,6 +85,13 @@ pub(crate) fn state_behind(disk: &dyn Disk, files: &[Segment]) -> io::Result<Log
         let log = disk.open(&segment.file.path(), Open::Read)?;
         let mut failed = None;
         scan_headers(log.as_ref(), 0..segment.length, |at, header| {
+            // No checksum covers the base offset.
+            let is_next =
+                header.base_offset >= meta.state.next_offset && header.last_offset_delta >= 0;
+            if failed.is_some() || !is_next {
+                failed.get_or_insert_with(|| io::ErrorKind::InvalidData.into());
+                return;
+            }
             match marker_in(log.as_ref(), at, header) {
                 Ok(marker) => meta.rows.extend(meta.state.apply(header, marker).row),
                 Err(error) => failed = Some(error),
