@@ -12,7 +12,7 @@ use std::{
 use uuid::Uuid;
 use wire::{
     Offset, PartitionIndex, TopicId,
-    batch::{BatchView, batches},
+    batch::{BatchHeader, BatchView, HEADER_BYTES, batches},
 };
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     host::{Disk, DiskFile, Host, Lock, Open, is_unreadable},
     journal::{
         checkpoint::Checkpoint,
+        cycle::MAX_CYCLE_BYTES,
         ring::RingFiles,
         scan::{Scan, ScanError},
     },
@@ -182,14 +183,15 @@ impl Inspection {
         if self.version.as_ref().is_ok_and(|id| *id != checkpoint.data_id) {
             found.push(Damage::Foreign(self.paths.journal.clone()));
         }
-        match self.damage_of_journal(checkpoint) {
+        let mut deleted = BTreeSet::new();
+        match self.damage_of_journal(checkpoint, &mut deleted) {
             Ok(()) => {}
             Err(OpenError::Damaged(damage)) => found.push(damage),
             Err(other) => return Err(other),
         }
         let all: u64 = at(&self.paths.topics, self.log_bytes(checkpoint))?;
         let mut done = 0;
-        for (id, end) in &checkpoint.logs {
+        for (id, end) in checkpoint.logs.iter().filter(|(id, _)| !deleted.contains(&id.topic)) {
             let damage = self.damage_of(*id, end, &mut |bytes| {
                 done += bytes;
                 progress(done, all);
@@ -206,7 +208,13 @@ impl Inspection {
         Ok(found)
     }
 
-    fn damage_of_journal(&self, checkpoint: &Checkpoint) -> Result<(), OpenError> {
+    /// The first thing that is wrong with the journal. Takes note of the topics whose deletion is in it: their files
+    /// may be gone.
+    fn damage_of_journal(
+        &self,
+        checkpoint: &Checkpoint,
+        deleted: &mut BTreeSet<TopicId>,
+    ) -> Result<(), OpenError> {
         let journal = &self.paths.journal;
         let needed = checkpoint.ring.segment;
         if !reading(journal, self.ring_files.existing())?.contains(&needed) {
@@ -215,9 +223,15 @@ impl Inspection {
         let mut unknown = None;
         let scan = Scan::follow(&self.ring_files, checkpoint, |cycle| {
             for (extent, bytes) in &cycle.pieces {
-                let is_known = |view: BatchView<'_>| records_of(&view).is_some();
-                if extent.partition == METADATA && !batches(bytes).all(is_known) {
-                    unknown = Some(extent.position);
+                for view in batches(bytes).filter(|_| extent.partition == METADATA) {
+                    let Some(records) = records_of(&view) else {
+                        unknown = Some(extent.position);
+                        continue;
+                    };
+                    deleted.extend(records.into_iter().filter_map(|record| match record {
+                        Record::Deleted { id } => Some(id),
+                        _ => None,
+                    }));
                 }
             }
         });
@@ -392,6 +406,16 @@ pub(crate) fn walk(
             whole.position += position(view.bytes().len());
             whole.next_offset = view.header.next_offset();
             rest = rest.get(view.bytes().len()..).unwrap_or_default();
+        }
+        let may_be_longer = match BatchHeader::parse(rest) {
+            Ok(header) => {
+                let size = header.size_in_bytes();
+                size <= MAX_CYCLE_BYTES && whole.position + position(size) <= range.end
+            }
+            Err(_none) => rest.len() < HEADER_BYTES,
+        };
+        if !may_be_longer {
+            return Ok(whole);
         }
         let at_end = begin + position(read) >= range.end || position(read) < chunk;
         if whole.position > begin {

@@ -3,10 +3,12 @@
 mod mending;
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::ErrorKind,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use wire::{LeaderEpoch, Offset, batch::BatchView};
@@ -15,11 +17,13 @@ use super::{
     faults::{Faults, Operation},
     support::{
         LONG, answer, append, batch, close, config, create, directory, open, partition, read_all,
+        until,
     },
 };
 use crate::{
-    Append, Damage, Durability, Host, Inspection, Isolation, OpenError, PartitionId, ReadError,
-    ReadLimit, RepairReport, Storage, catalogue::METADATA, journal::checkpoint::Checkpoint, repair,
+    Append, CatalogueChange, Config, Damage, Durability, Host, Inspection, Isolation, OpenError,
+    PartitionId, ReadError, ReadLimit, RepairReport, Storage, catalogue::METADATA,
+    journal::checkpoint::Checkpoint, repair,
 };
 
 /// Ten records in each of two topics, one cycle each, and an end as kill -9 makes it.
@@ -389,4 +393,29 @@ fn a_file_whose_records_another_has_already_is_no_damage() {
     let storage = open(dir.path());
     assert_eq!(records(&storage, p), 10);
     close(storage, dir.path());
+}
+
+#[test]
+fn a_topic_that_was_deleted_since_the_checkpoint_is_no_damage() {
+    let dir = directory();
+    let topic = stopped(dir.path()).topic;
+    let faults = Faults::none();
+    let often = Config { clean_every: Duration::from_millis(5), ..config(dir.path()) };
+    let storage = Storage::open(often, faults.host()).unwrap().0;
+    let (done, told) = answer();
+    storage.change_catalogue(CatalogueChange::DeleteTopic { id: topic }, done);
+    told.recv_timeout(LONG).unwrap().unwrap();
+    until(|| !dir.path().join(format!("topics/{}", topic.0)).exists());
+    faults.fail(Operation::Write, "segment-", ErrorKind::Other, 1);
+    let (done, told) = answer();
+    let change = CatalogueChange::CreateTopic {
+        name: "never".to_owned(),
+        partitions: 1,
+        configs: BTreeMap::new(),
+    };
+    storage.change_catalogue(change, done);
+    assert!(told.recv_timeout(LONG).is_err());
+    close(storage, dir.path());
+    assert_eq!(damages(dir.path()), []);
+    close(open(dir.path()), dir.path());
 }
