@@ -181,6 +181,15 @@ fn first_start(config: &Config, host: &Host, paths: &Paths) -> Result<Uuid, Open
     Ok(data_id)
 }
 
+/// Without it a start refuses what the directory holds.
+pub(crate) fn remove_version(disk: &dyn Disk, data: &Path) -> Result<(), OpenError> {
+    let path = data.join(VERSION_FILE);
+    if disk.exists(&path) {
+        at(&path, disk.remove_file(&path))?;
+    }
+    at(data, disk.sync_dir(data))
+}
+
 pub(crate) fn write_version(disk: &dyn Disk, data: &Path, data_id: Uuid) -> Result<(), OpenError> {
     let (new, path) = (data.join("version.new"), data.join(VERSION_FILE));
     let text = format!("ottla data format {FORMAT}\n{data_id}\n");

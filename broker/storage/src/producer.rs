@@ -206,6 +206,14 @@ impl Producers {
         self.open.iter().map(|(first, producer)| (*first, *producer))
     }
 
+    /// The transaction that begins there is over, though its marker is not there.
+    pub(crate) fn close(&mut self, first_offset: Offset) {
+        let id = self.open.remove(&first_offset);
+        if let Some(producer) = id.and_then(|id| self.by_id.get_mut(&id)) {
+            producer.first_offset = None;
+        }
+    }
+
     /// What the last batch of a producer had.
     pub(crate) fn epoch_of(&self, id: ProducerId) -> ProducerEpoch {
         self.by_id.get(&id).map_or(ProducerEpoch::NONE, |producer| producer.epoch)

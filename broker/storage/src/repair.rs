@@ -86,6 +86,8 @@ pub fn repair(
         starts: BTreeMap::new(),
         repaired: Vec::new(),
     };
+    // A start refuses what is repaired in part.
+    data_dir::remove_version(host.disk.as_ref(), &data)?;
     let report = at(&data, repair.run(progress))?;
     data_dir::write_version(host.disk.as_ref(), &data, repair.inspection.ring_files.data_id)?;
     Ok(report)

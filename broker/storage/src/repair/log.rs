@@ -148,6 +148,18 @@ impl Repair {
         Ok(meta.map(|meta| meta.state.producers).unwrap_or_default())
     }
 
+    /// What is written beside the files that begin at these offsets, there or not, says of aborted transactions.
+    fn aborted_between(&self, dir: &Path, offsets: Range<Offset>) -> io::Result<Vec<Aborted>> {
+        let mut found = Vec::new();
+        for name in self.inspection.disk().list(dir)? {
+            let base = base_of(&name, "meta").filter(|base| offsets.contains(base));
+            let meta = base.map(|base| self.meta(dir, base)).transpose()?.flatten();
+            found.extend(meta.into_iter().flat_map(|meta| meta.state.segment_aborted));
+        }
+        found.retain(|aborted: &Aborted| offsets.contains(&aborted.last_offset));
+        Ok(found)
+    }
+
     fn meta(&self, dir: &Path, base: Offset) -> io::Result<Option<Meta>> {
         Meta::read(self.inspection.disk(), &SegmentFile::new(dir.to_path_buf(), base))
     }
@@ -208,12 +220,19 @@ impl Repair {
         let generation = u64::from_le_bytes(generation);
         let mut output = Output::create(disk, &log.dir, part.base, generation)?;
         // What was known of the producers when it was whole is better than what is left says.
-        let (producers, aborted) = match &part.meta {
+        let (mut producers, mut aborted) = match &part.meta {
             Some(meta) if part.target == Some(meta.state.next_offset) => {
                 (meta.state.producers.clone(), meta.state.segment_aborted.clone())
             }
             _ => (log.follower.producers.clone(), log.follower.aborted.clone()),
         };
+        for lost in self.aborted_between(&log.dir, part.base..part.target.unwrap_or(part.base))? {
+            if aborted.iter().all(|one| one.last_offset != lost.last_offset) {
+                producers.close(lost.first_offset);
+                aborted.push(lost);
+            }
+        }
+        aborted.sort_unstable_by_key(|one| one.last_offset);
         let ends = Ends { producers: &producers, aborted: &aborted };
         let (mut at, mut next, mut epoch) = (0, part.base, log.epoch);
         for run in &part.survey.runs {
@@ -292,7 +311,9 @@ impl Repair {
         }
         if log.end.next_offset < log.end.log_start_offset {
             // Offsets below the start of a log are never given again.
-            log.damaged.push(self.set_aside(&log.dir, log.end.segment)?);
+            if self.inspection.disk().exists(&log.dir.join(file_name(log.end.segment, "log"))) {
+                log.damaged.push(self.set_aside(&log.dir, log.end.segment)?);
+            }
             let start = log.end.log_start_offset;
             log.end = LogEnd { segment: start, length: 0, next_offset: start, ..log.end };
         }

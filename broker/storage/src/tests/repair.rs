@@ -2,16 +2,19 @@
 
 use std::{fs, path::Path};
 
-use wire::Offset;
+use wire::{Offset, ProducerId, batch::Marker};
 
 use super::{
     damage::{damages, do_repair, flip, log, records, refusal, stopped},
     faults::{Faults, Operation},
     support::{
-        append, batch, close, compacted, config, create, directory, open, partition, read_all,
+        LONG, answer, append, batch, close, compacted, config, create, directory, end, open,
+        partition, read_all, transactional,
     },
 };
-use crate::{Config, Damage, Host, Isolation, OpenError, Storage, repair, segment_file::base_of};
+use crate::{
+    Config, Damage, Host, Isolation, OpenError, ReadLimit, Storage, repair, segment_file::base_of,
+};
 
 #[test]
 fn without_journal_version_or_map_the_logs_are_kept() {
@@ -51,6 +54,7 @@ fn a_repair_that_is_cut_short_can_be_repeated() {
         faults.fail_after(Operation::Write, part, times - 1);
         let outcome = repair(&config(dir.path()), &faults.host(), &mut |_, _| {});
         assert!(outcome.is_err(), "{part}");
+        assert!(refusal(dir.path()).contains("version"), "{part}");
         do_repair(dir.path());
         let storage = open(dir.path());
         assert_eq!(records(&storage, p), 9, "{part}");
@@ -146,4 +150,51 @@ fn what_a_repair_set_aside_of_a_whole_log_outlives_the_next_start() {
     let set_aside = report.partitions[0].damaged.clone();
     close(open(dir.path()), dir.path());
     assert!(!set_aside.is_empty() && set_aside.iter().all(|path| path.exists()));
+}
+
+#[test]
+fn a_log_whose_only_file_is_lost_begins_where_it_began() {
+    let dir = directory();
+    let storage = open(dir.path());
+    let p = partition(create(&storage, "orders", 1, &[]), 0);
+    for _ in 0..10 {
+        append(&storage, p, batch(1, b"value", 1)).unwrap();
+    }
+    let (done, told) = answer();
+    storage.delete_records(p, Some(Offset(5)), done);
+    told.recv_timeout(LONG).unwrap().unwrap();
+    close(storage, dir.path());
+    fs::remove_file(log(dir.path(), p, 0)).unwrap();
+    assert!(refusal(dir.path()).contains("missing"));
+    let report = do_repair(dir.path());
+    assert_eq!(report.partitions[0].kept, Offset(5)..Offset(5));
+    let storage = open(dir.path());
+    assert_eq!(append(&storage, p, batch(1, b"value", 1)).unwrap().base_offset, Offset(5));
+    close(storage, dir.path());
+}
+
+#[test]
+fn an_abort_is_known_though_the_file_with_its_marker_is_lost() {
+    let dir = directory();
+    let storage = open(dir.path());
+    let p = partition(create(&storage, "orders", 1, &[("segment.bytes", "300000")]), 0);
+    let large = || append(&storage, p, batch(1, &vec![7; 100_000], 1)).unwrap().base_offset;
+    append(&storage, p, transactional(77, 0, 2)).unwrap();
+    let [_, _, second] = [(); 3].map(|()| large());
+    end(&storage, p, 77, Marker::Abort);
+    let [_, third] = [(); 2].map(|()| large());
+    large();
+    close(storage, dir.path());
+    fs::remove_file(log(dir.path(), p, second.0)).unwrap();
+    refusal(dir.path());
+    let report = do_repair(dir.path());
+    assert_eq!(report.partitions[0].lost, [second..third]);
+    let storage = open(dir.path());
+    let (isolation, max_bytes) = (Isolation::ReadCommitted, 1 << 20);
+    let limit = ReadLimit { max_bytes, isolation, at_least_one_batch: true };
+    let read = storage.read(p, Offset(0), limit).unwrap();
+    let aborted: Vec<_> = read.aborted.iter().map(|one| one.producer_id).collect();
+    assert_eq!(aborted, [ProducerId(77)]);
+    assert_eq!(read.snapshot.last_stable_offset, third.plus(2));
+    close(storage, dir.path());
 }
