@@ -1,7 +1,5 @@
 //! Damage is named, found, and repaired only when somebody asks for it.
 
-mod mending;
-
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
