@@ -71,9 +71,9 @@ impl Inspection {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => return at(&paths.data.join("lock"), Err(error)),
         };
-        let checkpoint = match Checkpoint::load(disk, &paths.journal) {
+        let checkpoint = match Checkpoint::load_readable(disk, &paths.journal) {
             Err(error) if error.kind() == io::ErrorKind::NotFound || is_unreadable(&error) => None,
-            loaded => at(&paths.journal, loaded)?.map(|(checkpoint, _)| checkpoint),
+            loaded => at(&paths.journal, loaded)?,
         };
         let data_id = version.clone().ok().or(checkpoint.as_ref().map(|found| found.data_id));
         let ring_files = RingFiles {

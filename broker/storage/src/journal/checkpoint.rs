@@ -123,26 +123,38 @@ impl Checkpoint {
     }
 
     /// The newest checkpoint that is whole, and whether its predecessor is whole too. A newer one would have been
-    /// written over that, so then there was none. Of two of which one cannot be read the other counts: where it is
-    /// too old, a cycle says so.
+    /// written over that, so then there was none. If one cannot be read there is none: behind the older, files may
+    /// have been removed.
     pub(crate) fn load(disk: &dyn Disk, journal_dir: &Path) -> io::Result<Option<(Self, bool)>> {
+        Self::find(disk, journal_dir, |_name, error| Err(error))
+    }
+
+    /// The newest that is whole and can be read, for whoever looks for damage.
+    pub(crate) fn load_readable(disk: &dyn Disk, journal_dir: &Path) -> io::Result<Option<Self>> {
+        let found = Self::find(disk, journal_dir, |name, error| {
+            tracing::warn!(%error, name, "a checkpoint cannot be read");
+            Ok(())
+        })?;
+        Ok(found.map(|(newest, _)| newest))
+    }
+
+    fn find(
+        disk: &dyn Disk,
+        journal_dir: &Path,
+        unreadable: impl Fn(&str, io::Error) -> io::Result<()>,
+    ) -> io::Result<Option<(Self, bool)>> {
         let mut whole: Vec<Self> = Vec::new();
-        let mut failed = None;
         for name in ["checkpoint-0", "checkpoint-1"] {
             let found = match read_all(disk, &journal_dir.join(name)) {
                 Ok(bytes) => Self::decode(&bytes),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) if is_unreadable(&error) => {
-                    tracing::warn!(%error, name, "a checkpoint cannot be read");
-                    failed = Some(error);
+                    unreadable(name, error)?;
                     None
                 }
                 Err(error) => return Err(error),
             };
             whole.extend(found);
-        }
-        if let Some(error) = failed.filter(|_| whole.is_empty()) {
-            return Err(error);
         }
         whole.sort_by_key(|found| found.number);
         let Some(newest) = whole.pop() else { return Ok(None) };

@@ -270,14 +270,20 @@ fn what_the_disk_cannot_read_is_damage_and_the_rest_is_kept() {
 }
 
 #[test]
-fn of_two_checkpoints_one_is_enough() {
+fn a_start_needs_both_checkpoints_readable_and_a_look_at_the_data_only_one() {
     for part in ["/checkpoint-0", "/checkpoint-1"] {
         let dir = directory();
         let p = stopped(dir.path());
         let faults = Faults::none();
         faults.fail(Operation::Read, part, ErrorKind::Other, 1);
-        let storage = Storage::open(config(dir.path()), faults.host()).unwrap().0;
-        assert_eq!((faults.hits(), records(&storage, p)), (1, 10), "{part}");
+        let refused = Storage::open(config(dir.path()), faults.host());
+        assert!(matches!(refused, Err(OpenError::Damaged(Damage::Unreadable { .. }))), "{part}");
+        faults.fail(Operation::Read, part, ErrorKind::Other, 1);
+        let inspection = Inspection::open(&config(dir.path()), &faults.host()).unwrap();
+        assert!(inspection.checkpoint.is_some(), "{part}");
+        drop(inspection);
+        let storage = open(dir.path());
+        assert_eq!(records(&storage, p), 10, "{part}");
         close(storage, dir.path());
     }
 }
