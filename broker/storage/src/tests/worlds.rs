@@ -155,6 +155,8 @@ fn recover(world: &mut World, mut how: Crash) -> Result<Crash, String> {
         world.disk.bring_a_fault_to_recovery(&mut world.dice);
         let started = world.start();
         let has_failed = world.disk.has_read_failed();
+        // A file beside a log that cannot be read is made again from the log, as a flipped one is.
+        world.has_flipped |= has_failed;
         if let Err(OpenError::Damaged(damage)) = started.as_ref()
             && !has_failed
         {

@@ -58,7 +58,7 @@ pub(in crate::tests) struct World {
     pub(in crate::tests) kind: Option<Kind>,
     /// Whether an answer before its sync is an error in itself, and not only by what it loses.
     pub(in crate::tests) watches_syncs: bool,
-    /// Whether a file was damaged that knows more than the log does after a compaction.
+    /// Whether a file was damaged, or not to be read, that knows more than the log does after a compaction.
     pub(in crate::tests) has_flipped: bool,
 }
 
@@ -361,7 +361,7 @@ impl World {
         let Some((topic, partitions)) = self.model.topic else { return Ok(()) };
         let (now, tally) = (self.machine.now(), &self.disk.tally());
         let engine = self.machine.engine.as_ref().unwrap();
-        let seeing = Seeing { engine, how: Crash::Kill, now, tally, has_flipped: false };
+        let seeing = Seeing { engine, how: Crash::Kill, now, tally, has_flipped: self.has_flipped };
         for index in 0..partitions {
             let id = super::super::support::partition(topic, index);
             let compacted = self.model.kind(topic).is_compacted();
