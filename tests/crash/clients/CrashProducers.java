@@ -176,9 +176,9 @@ public class CrashProducers {
                 for (int left = 1 + random.nextInt(12); left > 0; left--) {
                     send(Long.toString(transaction));
                 }
-                if (random.nextInt(3) == 0) {
-                    producer.flush();
-                }
+                // Without this the end may overtake them: the client's own thread looks for batches, and then, without
+                // looking again, for what is to be sent next.
+                producer.flush();
                 end(abort);
                 say("T " + transaction + (abort ? " A" : " C"));
             } catch (KafkaException error) {

@@ -27,12 +27,16 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cuts::Cut;
+use crate::history::Violation;
 use crate::load::External;
 use crate::rounds::{Focus, Kill, Plan};
 use crate::verdict::{Failure, Verdict};
 
 /// Violations shown; a broken broker has thousands.
 const SHOWN: usize = 20;
+
+/// What the broker logs when it refuses to end a transaction.
+const NOT_ENDED: &str = "a transaction is not ended";
 
 /// How the harness ends when the broker did what it must not, when a situation did not occur, and when it could not go on
 /// for a reason of its own.
@@ -139,12 +143,33 @@ fn plan(options: &Options) -> Plan {
     }
 }
 
+/// What clients in other languages said of the errors that nothing explains, and the broker of ends of transactions.
+fn words(plan: &Plan, verdict: &Verdict) -> Vec<String> {
+    let refused: Vec<&str> = verdict.violations.iter().filter_map(Violation::refused).collect();
+    if refused.is_empty() {
+        return Vec::new();
+    }
+    let mut words = Vec::new();
+    let logs = plan.externals.iter().map(|external| external.log.clone());
+    for log in logs.chain([plan.directory.join("log")]) {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let tells = |line: &&str| {
+            line.contains(NOT_ENDED) || refused.iter().any(|error| line.contains(error))
+        };
+        words.extend(text.lines().filter(tells).take(SHOWN).map(str::to_owned));
+    }
+    words
+}
+
 /// Says what came of it; the data stays only if something is wrong.
 fn finish(plan: &Plan, verdict: &Verdict) -> u8 {
     verdict.tally.print();
     let violations = verdict.violations.iter().map(ToString::to_string);
     for wrong in verdict.failures.iter().map(Failure::to_string).chain(violations).take(SHOWN) {
         eprintln!("{}{wrong}", mutants::EVIDENCE);
+    }
+    for line in words(plan, verdict) {
+        eprintln!("said: {line}");
     }
     eprintln!("{} violations, {} failures", verdict.violations.len(), verdict.failures.len());
     if verdict.is_guilty() {

@@ -59,6 +59,7 @@ impl Subject {
         }
         command
             .env("OTTLA__LOG__FORMAT", "json")
+            .env("OTTLA__LOG__LEVEL", "info,server::handlers::end_txn=debug")
             .envs(self.setup.environment.iter().map(|(name, value)| (name, value)))
             .arg("serve")
             .arg("--data-dir")

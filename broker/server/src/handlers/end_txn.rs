@@ -29,7 +29,12 @@ async fn handle(ctx: &mut Context, request: Request) -> Result<Reply, Failure> {
     let committed = asked.committed;
     let raises_epoch = version >= FIRST_THAT_RAISES_EPOCH;
     let plan = ctx.broker.coordinator.call(move |_, transactions, now| {
-        transactions.end_transaction(now, &of, committed, raises_epoch)
+        let result = transactions.end_transaction(now, &of, committed, raises_epoch);
+        if let Err(error) = &result.response {
+            let known = transactions.state().get(&of.transactional_id);
+            tracing::debug!(?of, committed, version, %error, ?known, "a transaction is not ended");
+        }
+        result
     });
     Ok(plan.await.reply(version, move |outcome| match outcome.and_then(|outcome| outcome) {
         Ok(next) => response(ErrorCode::NONE, next, version),

@@ -44,6 +44,13 @@ pub(crate) enum Violation {
     GroupOffsetInvented { group: usize, slot: Slot, offset: i64 },
 }
 
+impl Violation {
+    /// The error that a producer was refused with.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        if let Self::Refused { refusal, .. } = self { Some(&refusal.error) } else { None }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
