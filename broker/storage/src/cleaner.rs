@@ -156,10 +156,10 @@ impl Cleaner {
         shared.host.clock.monotonic().saturating_sub(began) <= shared.clean_every
     }
 
-    /// Whether a log is compacted in part.
+    /// The log that is compacted in part.
     #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn is_in_the_midst(&self) -> bool {
-        self.pass.as_ref().is_some_and(|pass| pass.done > 0)
+    pub(crate) fn in_the_midst(&self) -> Option<&crate::partition::Partition> {
+        self.pass.as_ref().filter(|pass| pass.done > 0).map(|pass| &*pass.candidate.partition)
     }
 
     /// What is to be compacted.

@@ -14,7 +14,7 @@ use wire::{Offset, TimestampMs};
 
 use super::{Dice, SimDisk};
 use crate::{
-    Config, Host, OpenError, Storage,
+    Config, Host, OpenError, PartitionId, Storage,
     catalogue::METADATA,
     cleaner::{Cleaner, Retention},
     engine::{Opened, open},
@@ -92,6 +92,8 @@ pub struct Machine {
     dice: Dice,
     cleaner: Cleaner,
     retention: Retention,
+    /// The log that was compacted in part after the last step of that, and where it started.
+    midst: Option<(PartitionId, Offset)>,
     pub(crate) engine: Option<Opened>,
 }
 
@@ -113,7 +115,7 @@ impl Machine {
         };
         let (cleaner, retention) = (Cleaner::new(sizes.most_keys), Retention::default());
         let dice = Dice::new(seed ^ 0x5eed);
-        Self { disk, clock, host, sizes, dice, cleaner, retention, engine: None }
+        Self { disk, clock, host, sizes, dice, cleaner, retention, midst: None, engine: None }
     }
 
     /// Starts the engine, which recovers.
@@ -127,6 +129,7 @@ impl Machine {
         self.engine = None;
         self.cleaner = Cleaner::new(self.sizes.most_keys);
         self.retention = Retention::default();
+        self.midst = None;
         self.engine = Some(open(&config, self.host.clone(), writer, false)?);
         Ok(())
     }
@@ -239,13 +242,34 @@ impl Machine {
             return;
         };
         let shared = &engine.shared;
-        if self.cleaner.is_in_the_midst() {
+        let midst = self.midst();
+        if let Some((id, start)) = midst {
             self.note("something came between two files of a compaction");
+            if self.midst.is_some_and(|(known, before)| known == id && before < start) {
+                self.note("log's start moved between two files of a compaction");
+            }
+            // It has a thread of its own.
+            if self.dice.one_in(3) {
+                self.retention.step(shared);
+            }
         }
         if !self.cleaner.go_on(shared) {
             self.retention.step(shared);
             self.cleaner.look(shared);
         }
+        self.midst = self.midst();
+    }
+
+    /// The log that is compacted in part, and where it starts.
+    fn midst(&self) -> Option<(PartitionId, Offset)> {
+        let log = self.cleaner.in_the_midst()?;
+        Some((log.id, log.published().offsets.log_start_offset))
+    }
+
+    /// The log that is compacted in part.
+    #[cfg(test)]
+    pub(crate) fn in_the_midst_of(&self) -> Option<PartitionId> {
+        self.midst().map(|(id, _)| id).filter(|_| !self.has_ended())
     }
 
     /// The space of deleted files is given back.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use wire::{Offset, TimestampMs, batch::BatchView};
 
-use super::{Check, Dice, Event, World};
+use super::{Check, Dice, Event, World, model::Log};
 use crate::PartitionId;
 
 pub(super) const SEGMENT_BYTES: usize = 2500;
@@ -16,6 +16,7 @@ pub(super) const MIN_COMPACTION_LAG_MS: i64 = 12_000;
 const MAX_COMPACTION_LAG_MS: i64 = 16_000;
 const RETENTION_BYTES: usize = 6000;
 const RETENTION_MS: i64 = 20_000;
+const BOTH: &str = "compact,delete";
 /// The clock goes on while the cleaner looks.
 const LOOK_MS: i64 = 1000;
 
@@ -31,6 +32,10 @@ pub(in crate::tests) enum Kind {
     Compacted,
     /// The same, and everything else for a time.
     Lagging,
+    /// What is old or too much goes, of many records by the age of their file.
+    Timeless,
+    /// The newest of each key stays until it is old or too much.
+    Both,
 }
 
 impl Kind {
@@ -40,26 +45,41 @@ impl Kind {
             Self::Plain,
             Self::Retained,
             Self::Compacted,
-            Self::Compacted,
             Self::Lagging,
+            Self::Timeless,
+            Self::Both,
+            Self::Both,
         ];
         all[dice.below_len(all.len())]
     }
 
     pub(super) fn is_compacted(self) -> bool {
-        matches!(self, Self::Compacted | Self::Lagging)
+        matches!(self, Self::Compacted | Self::Lagging | Self::Both)
     }
 
-    /// Whether the times of its records are those at which they are sent.
+    pub(super) fn is_retained(self) -> bool {
+        matches!(self, Self::Retained | Self::Timeless | Self::Both)
+    }
+
+    /// Whether the times of its records, if they have any, are those at which they are sent.
     pub(super) fn has_present_times(self) -> bool {
-        matches!(self, Self::Retained | Self::Lagging)
+        self.is_retained() || self == Self::Lagging
+    }
+
+    /// Whether a batch has no times.
+    pub(super) fn leaves_times_out(self, dice: &mut Dice) -> bool {
+        match self {
+            Self::Retained | Self::Lagging => false,
+            Self::Plain | Self::Compacted => dice.one_in(8),
+            Self::Timeless | Self::Both => dice.one_in(2),
+        }
     }
 
     /// How much younger than the first a batch in a file may be.
     pub(super) fn segment_ms(self) -> Option<i64> {
         match self {
             Self::Plain | Self::Compacted => None,
-            Self::Retained => Some(SEGMENT_MS),
+            Self::Retained | Self::Timeless | Self::Both => Some(SEGMENT_MS),
             Self::Lagging => Some(MAX_COMPACTION_LAG_MS),
         }
     }
@@ -71,7 +91,7 @@ impl Kind {
             ("retention.ms", RETENTION_MS.to_string()),
         ];
         let compacted = [
-            ("cleanup.policy", "compact".to_owned()),
+            ("cleanup.policy", if self == Self::Both { BOTH } else { "compact" }.to_owned()),
             ("min.cleanable.dirty.ratio", "0.1".to_owned()),
             ("delete.retention.ms", DELETE_RETENTION_MS.to_string()),
         ];
@@ -83,8 +103,11 @@ impl Kind {
         if self != Self::Plain {
             configs.push(("segment.bytes", SEGMENT_BYTES.to_string()));
         }
-        if self == Self::Retained {
+        if self.is_retained() {
             configs.extend(retained);
+        }
+        if self == Self::Timeless {
+            configs.push(("message.timestamp.type", "CreateTime".to_owned()));
         }
         if self.is_compacted() {
             configs.extend(compacted);
@@ -99,8 +122,12 @@ impl Kind {
     pub(super) fn of(configs: &BTreeMap<String, String>) -> Self {
         if configs.contains_key("min.compaction.lag.ms") {
             Self::Lagging
+        } else if configs.get("cleanup.policy").is_some_and(|policy| policy == BOTH) {
+            Self::Both
         } else if configs.contains_key("cleanup.policy") {
             Self::Compacted
+        } else if configs.contains_key("message.timestamp.type") {
+            Self::Timeless
         } else if configs.contains_key("retention.bytes") {
             Self::Retained
         } else {
@@ -118,11 +145,20 @@ impl World {
     /// The cleaner looks once. What was there before is remembered: the model has to know what
     /// may be gone afterwards.
     pub(in crate::tests) fn clean(&mut self) -> Check {
+        if self.present_kind() == Kind::Both
+            && let Some(id) = self.machine.in_the_midst_of()
+            && self.dice.one_in(3)
+        {
+            self.delete_records_of(id)?;
+            self.step()?;
+        }
         if self.present_kind() == Kind::Plain {
             // Its records are not watched for what may be gone.
             self.machine.free();
         } else if !self.has_ended() && self.look_through()? {
-            if self.dice.one_in(2) {
+            // Much may come between the steps of the one, and little between those of the other.
+            let whole = if self.present_kind() == Kind::Both { 4 } else { 2 };
+            if self.dice.one_in(whole) {
                 self.machine.clean();
             } else {
                 self.machine.clean_a_little();
@@ -140,13 +176,8 @@ impl World {
     }
 
     /// Where a log begins, and how far its start may move by itself.
-    pub(super) fn see_start(
-        &mut self,
-        id: PartitionId,
-        start: Offset,
-        log: &BTreeMap<Offset, Bytes>,
-    ) -> Check {
-        if self.present_kind() != Kind::Retained {
+    pub(super) fn see_start(&mut self, id: PartitionId, start: Offset, log: &Log) -> Check {
+        if !self.present_kind().is_retained() {
             return Ok(());
         }
         if start > self.model.start_moved(id) {
@@ -154,16 +185,43 @@ impl World {
             self.tell(Event::StartMoved(id, start))?;
         }
         let newest = TimestampMs(self.machine.now().0 + LOOK_MS - RETENTION_MS);
+        let engine = self.machine.engine.as_ref().unwrap();
+        let Some(partition) = engine.shared.partition(id) else { return Ok(()) };
+        let bases: Vec<Offset> =
+            partition.published().segments.iter().map(|segment| segment.file.base).collect();
         let mut left: usize = log.values().map(Bytes::len).sum();
         let mut may_start = start;
-        for bytes in log.values() {
-            let header = BatchView::parse(bytes).unwrap().header;
-            left -= bytes.len();
-            if header.max_timestamp >= newest && left < RETENTION_BYTES {
+        let nexts = bases.iter().skip(1).copied().chain([Offset(i64::MAX)]);
+        for (base, next) in bases.iter().zip(nexts) {
+            let file = log.range(*base..next);
+            let Some((last, _)) = file.clone().next_back() else { continue };
+            left -= file.clone().map(|(_, bytes)| bytes.len()).sum::<usize>();
+            if self.newest_of(id, (*base, start), file)? >= newest && left < RETENTION_BYTES {
                 break;
             }
-            may_start = header.next_offset();
+            may_start = BatchView::parse(&log[last]).unwrap().header.next_offset();
         }
         self.tell(Event::StartAsked(id, may_start))
+    }
+
+    /// When the newest record of a file came at the earliest: without a time, when it was sent.
+    fn newest_of<'a>(
+        &self,
+        id: PartitionId,
+        (base, start): (Offset, Offset),
+        file: impl Iterator<Item = (&'a Offset, &'a Bytes)>,
+    ) -> Result<TimestampMs, String> {
+        let (mut newest, mut written) = (TimestampMs::NONE, TimestampMs::NONE);
+        for (_, bytes) in file {
+            let time = BatchView::parse(bytes).unwrap().header.max_timestamp;
+            newest = newest.max(time);
+            if time.0 < 0
+                && let Some(sent) = self.model.identify(id, bytes)?
+            {
+                written = written.max(self.model.sent[sent].at);
+            }
+        }
+        // A record that was deleted may have had a time.
+        Ok(if newest.0 < 0 && base >= start { written } else { newest })
     }
 }

@@ -175,9 +175,10 @@ impl Model {
 
     /// Of when a record is at most that is compacted away.
     fn youngest_gone(&self, id: PartitionId, seeing: &Seeing<'_>) -> TimestampMs {
-        match self.kind(id.topic) {
-            Kind::Lagging => TimestampMs(seeing.now.0 - MIN_COMPACTION_LAG_MS),
-            Kind::Plain | Kind::Retained | Kind::Compacted => TimestampMs(i64::MAX),
+        if self.kind(id.topic) == Kind::Lagging {
+            TimestampMs(seeing.now.0 - MIN_COMPACTION_LAG_MS)
+        } else {
+            TimestampMs(i64::MAX)
         }
     }
 }

@@ -58,6 +58,10 @@ fn verify_ages(
             continue;
         };
         let began = began.max_timestamp;
+        // Such a file ends by the clock, which a start sets back.
+        if began.0 < 0 {
+            continue;
+        }
         let is_late = |at: i64| at - began.0 > longest;
         let late = headers.iter().find(|header| is_late(header.max_timestamp.0));
         check(late.is_none(), || {

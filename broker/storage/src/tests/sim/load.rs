@@ -30,11 +30,14 @@ impl World {
     pub(super) fn records(&mut self, mut builder: BatchBuilder, longest: u64) -> Bytes {
         let number = self.model.sent.len();
         let kind = self.present_kind();
+        let is_timeless = kind.leaves_times_out(&mut self.dice);
         for index in 0..=self.dice.below(3) {
             let mut value = format!("{number}-{index} ").into_bytes();
             let length = usize::try_from(self.dice.below(longest)).unwrap();
             value.resize(value.len() + length, b'x');
-            let timestamp = if kind.has_present_times() {
+            let timestamp = if is_timeless {
+                TimestampMs::NONE
+            } else if kind.has_present_times() {
                 self.machine.now()
             } else {
                 TimestampMs(i64::try_from(self.dice.below(10_000)).unwrap())
@@ -144,13 +147,18 @@ impl World {
         let Some(producer) = ended else { return Ok(()) };
         producer.open = false;
         let (partition, id) = (producer.partition, ProducerId(producer.id));
+        // It makes the marker different from the producer's others.
+        let timestamp = if self.present_kind().has_present_times() {
+            self.machine.now()
+        } else {
+            TimestampMs(i64::try_from(self.model.sent.len()).unwrap())
+        };
         let end = ControlMarker {
             producer_id: id,
             producer_epoch: ProducerEpoch(0),
             marker,
             coordinator_epoch: 0,
-            // Makes it different from the producer's other markers.
-            timestamp: TimestampMs(i64::try_from(self.model.sent.len()).unwrap()),
+            timestamp,
         };
         self.note(match marker {
             Marker::Abort => "transaction aborted",

@@ -185,7 +185,11 @@ impl World {
 
     /// Deletes the records of a partition up to somewhere.
     pub(in crate::tests) fn delete_records(&mut self) -> Check {
-        let Some(id) = self.some_partition() else { return Ok(()) };
+        self.some_partition().map_or(Ok(()), |id| self.delete_records_of(id))
+    }
+
+    /// The same in this partition.
+    pub(super) fn delete_records_of(&mut self, id: PartitionId) -> Check {
         let Some(log) = self.engine().shared.partition(id) else { return Ok(()) };
         let end = log.published().offsets.high_watermark.0;
         let before = Offset(i64::try_from(self.dice.below(end.unsigned_abs() + 1)).unwrap());
