@@ -22,11 +22,15 @@ pub(crate) enum Mutant {
     SplitPlan,
     /// What stands on a refused plan is appended all the same.
     KeepOn,
+    /// Retention takes records without a time for older than all others.
+    ExpireTimeless,
+    /// A compacted file that takes its place at a start brings back what was deleted in it.
+    BringBack,
 }
 
 /// Every fault, by the name that `OTTLA_MUTANT` gives it.
 #[cfg(any(test, feature = "mutants", feature = "simulation"))]
-pub(crate) const MUTANTS: [(&str, Mutant); 7] = [
+pub(crate) const MUTANTS: [(&str, Mutant); 9] = [
     ("skip-sync", Mutant::SkipSync),
     ("early-answer", Mutant::EarlyAnswer),
     ("ignore-start", Mutant::IgnoreStart),
@@ -34,6 +38,8 @@ pub(crate) const MUTANTS: [(&str, Mutant); 7] = [
     ("forget-producers", Mutant::ForgetProducers),
     ("split-plan", Mutant::SplitPlan),
     ("keep-on", Mutant::KeepOn),
+    ("expire-timeless", Mutant::ExpireTimeless),
+    ("bring-back", Mutant::BringBack),
 ];
 
 /// Whether the engine has this fault.

@@ -7,6 +7,7 @@ mod replay;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io,
+    ops::Range,
     path::PathBuf,
     sync::Arc,
 };
@@ -84,6 +85,34 @@ struct Recovery<'a> {
     reserve: Arc<Reserve>,
 }
 
+/// What the records beyond the checkpoint decide for files.
+#[derive(Default)]
+struct Decided {
+    deleted: BTreeSet<TopicId>,
+    starts: HashMap<PartitionId, Offset>,
+    swaps: Vec<(PartitionId, Range<Offset>, u64)>,
+}
+
+impl Decided {
+    fn take(&mut self, record: &Record, checkpoint: &Checkpoint) {
+        if let Record::Deleted { id } = record {
+            self.deleted.insert(*id);
+        }
+        if let Record::LogStart { partition, offset } = record {
+            self.starts.insert(*partition, *offset);
+        }
+        if let Record::Swapped { partition, base, end, generation } = record {
+            self.swaps.push((*partition, *base..*end, *generation));
+            if mutant::is(Mutant::BringBack) {
+                let known = checkpoint.logs.get(partition);
+                let known = known.map_or(Offset(0), |end| end.log_start_offset);
+                let start = self.starts.entry(*partition).or_insert(known);
+                *start = (*start).min(*base);
+            }
+        }
+    }
+}
+
 /// Brings the directory to a state that can be served.
 pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Recovered, OpenError> {
     let disk = host.disk.as_ref();
@@ -136,21 +165,12 @@ impl Recovery<'_> {
         let (mut catalogue, mut gone) = self.checkpointed_catalogue()?;
         let now = self.host.clock.now();
         self.forgotten = Forgotten::of(&catalogue, now);
-        let mut deleted = BTreeSet::new();
-        let mut starts = HashMap::new();
-        let mut swaps = Vec::new();
+        let mut decided = Decided::default();
         for record in records {
-            if let Record::Deleted { id } = &record {
-                deleted.insert(*id);
-            }
-            if let Record::LogStart { partition, offset } = &record {
-                starts.insert(*partition, *offset);
-            }
-            if let Record::Swapped { partition, base, end, generation } = &record {
-                swaps.push((*partition, *base..*end, *generation));
-            }
+            decided.take(&record, &self.checkpoint);
             catalogue.replay(record);
         }
+        let Decided { deleted, starts, mut swaps } = decided;
         gone.extend(&deleted);
         let leftovers = self.leftovers(&catalogue, &gone)?;
         let map = self.open_map()?;
@@ -305,7 +325,7 @@ impl Recovery<'_> {
     fn finish_swaps(
         &mut self,
         map: &Map,
-        swaps: Vec<(PartitionId, std::ops::Range<Offset>, u64)>,
+        swaps: Vec<(PartitionId, Range<Offset>, u64)>,
     ) -> Result<(), OpenError> {
         let disk = self.host.disk.as_ref();
         for (partition, range, generation) in swaps {
