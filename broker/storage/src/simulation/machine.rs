@@ -107,6 +107,8 @@ impl Machine {
     /// A machine with this disk, on which nothing runs yet.
     pub fn on(disk: SimDisk, seed: u64, sizes: Sizes) -> Self {
         let clock = Arc::new(SimClock::default());
+        // Files that are written before any time has passed are not older than the machine.
+        disk.set_time(clock.now());
         let host = Host {
             disk: Arc::new(disk.clone()),
             clock: Arc::<SimClock>::clone(&clock),
