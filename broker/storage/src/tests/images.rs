@@ -38,7 +38,7 @@ const EXPECTED: [&str; 20] = [
 /// What happens, by name.
 type Script = (&'static str, fn(&mut World) -> Check);
 
-const SCRIPTS: [Script; 25] = [
+const SCRIPTS: [Script; 26] = [
     ("a first start", |_| Ok(())),
     ("one partition, acks=all", |world| times(20, world, |world| one(world, Synced))),
     ("one partition, acks=1", |world| times(20, world, |world| one(world, Written))),
@@ -64,6 +64,9 @@ const SCRIPTS: [Script; 25] = [
         times(6, world, |world| compacted(world).and_then(|()| world.delete_records()))
     }),
     ("records that are retained for a time", |world| times(8, world, retained)),
+    ("a compacted log whose records are retained for a time", |world| {
+        times(4, world, |world| compacted(world).and_then(|()| retained(world)))
+    }),
     ("a clean stop", |world| fill(world).and_then(|()| world.finish())),
     ("a start after a clean stop", after_clean_stop),
     ("a recovery after a kill", |world| again(world, Crash::Kill)),
@@ -204,6 +207,7 @@ fn open_images(number: usize, samples: Samples, tally: &Tally) -> Result<u64, St
     let seed = crate::codec::position(number) + 1;
     let mut world = World::on(SimDisk::default(), seed, sizes);
     world.kind = Some(match name {
+        _ if name.contains("compacted") && name.contains("retained") => Kind::Both,
         _ if name.contains("compacted") => Kind::Compacted,
         _ if name.contains("retained") => Kind::Retained,
         _ => Kind::Plain,
