@@ -23,6 +23,13 @@ pub enum OpenError {
          and says what is lost"
     )]
     Damaged(#[from] Damage),
+    /// Nothing is lost, and nobody may write to it.
+    #[error(
+        "{}: the journal of another data directory than {} names; give it its own, or an empty directory and run \
+         `ottla doctor --repair`, which does without",
+        journal.display(), version.display()
+    )]
+    OtherJournal { journal: PathBuf, version: PathBuf },
     /// Nothing is lost: all of it can be rebuilt.
     #[error(
         "{}: knows records of {partition} up to offset {map}, but the journal ends at {journal}: it is \

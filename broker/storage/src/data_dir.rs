@@ -53,6 +53,14 @@ pub(crate) fn paths(config: &Config) -> Paths {
     }
 }
 
+impl Paths {
+    /// The journal is not that of the data.
+    pub(crate) fn other_journal(&self) -> OpenError {
+        let (journal, version) = (self.journal.clone(), self.data.join(VERSION_FILE));
+        OpenError::OtherJournal { journal, version }
+    }
+}
+
 /// Opens the directory, or makes it at the first start.
 pub(crate) fn open(config: &Config, host: &Host) -> Result<DataDir, OpenError> {
     let paths = paths(config);

@@ -94,6 +94,16 @@ impl Inspection {
         self.lock.is_none()
     }
 
+    /// Whether the journal is known to be of another data directory. Without a checkpoint the headers of its segments
+    /// say so.
+    pub(crate) fn has_other_journal(&self) -> io::Result<bool> {
+        match (&self.version, &self.checkpoint) {
+            (Ok(data_id), Some(found)) => Ok(found.data_id != *data_id),
+            (Ok(_), None) => self.ring_files.are_of_another(),
+            (Err(_), _) => Ok(false),
+        }
+    }
+
     pub(crate) fn disk(&self) -> &dyn Disk {
         self.host.disk.as_ref()
     }

@@ -120,7 +120,7 @@ pub(crate) fn recover(config: &Config, host: &Host, dir: &DataDir) -> Result<Rec
     let (checkpoint, is_last) = reading(journal, Checkpoint::load(disk, journal))?
         .ok_or_else(|| Damage::Missing(journal.join("checkpoint-0")))?;
     if checkpoint.data_id != dir.data_id {
-        return Err(Damage::Foreign(journal.clone()).into());
+        return Err(dir.paths.other_journal());
     }
     let ring_files = RingFiles {
         disk: Arc::clone(&host.disk),
@@ -232,6 +232,7 @@ impl Recovery<'_> {
             OpenError::MapAhead { partition, .. } => partition.look_up(&catalogue),
             OpenError::InUse(_)
             | OpenError::Foreign(_)
+            | OpenError::OtherJournal { .. }
             | OpenError::Format { .. }
             | OpenError::File { .. } => {}
         }

@@ -75,6 +75,9 @@ pub fn repair(
     if inspection.is_in_use() {
         return Err(OpenError::InUse(data));
     }
+    if at(&inspection.paths.journal, inspection.has_other_journal())? {
+        return Err(inspection.paths.other_journal());
+    }
     let salvage = at(&inspection.paths.journal, Salvage::collect(&inspection))?;
     let mut repair = Repair {
         newest_epoch: salvage.leader_epoch,

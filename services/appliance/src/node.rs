@@ -186,7 +186,9 @@ pub(crate) fn refused(data_dir: &Path, error: &OpenError) -> Failure {
             "the data in {path} is damaged ({what}); nothing was changed; restore a backup of the directory, or run \
              `ottla doctor --repair --data-dir {path}`, which keeps what is whole and says what is lost"
         )),
-        OpenError::MapAhead { .. } => Failure::Failed(error.to_string()),
+        OpenError::OtherJournal { .. } | OpenError::MapAhead { .. } => {
+            Failure::Failed(error.to_string())
+        }
         OpenError::Format { format, .. } => Failure::Refused(format!(
             "the data in {path} has format {format}, which this version of Ottla does not read; use a newer \
              version, or choose another directory with --data-dir"

@@ -152,6 +152,24 @@ impl RingFiles {
         Ok(reader.array::<8>() == Some(MAGIC) && reader.uuid() != Some(self.data_id))
     }
 
+    /// Whether a segment has a whole header that names another data directory.
+    pub(crate) fn are_of_another(&self) -> io::Result<bool> {
+        let names_another = |number| {
+            let found = match self.header_of(number) {
+                Err(error) if is_unreadable(&error) => None,
+                found => found?,
+            };
+            let mut header = found.as_deref().and_then(Reader::unsealed);
+            let magic = header.as_mut().and_then(Reader::array::<8>);
+            let named = header.and_then(|mut header| header.uuid());
+            Ok(magic == Some(MAGIC) && named != Some(self.data_id))
+        };
+        match self.numbers(names_another) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            found => Ok(!found?.is_empty()),
+        }
+    }
+
     pub(crate) fn exists(&self, segment: u32) -> bool {
         self.open(segment, Open::Read).is_ok()
     }

@@ -1,6 +1,6 @@
 //! A repair saves what is whole, wherever the rest is, and says what it leaves.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use wire::{
     Offset, ProducerId,
@@ -137,6 +137,35 @@ fn a_journal_of_other_data_is_not_begun_anew() {
     assert!(matches!(refused, OpenError::Damaged(Damage::Foreign(_))), "{refused:?}");
     let (storage, _) = Storage::open(apart(data.path()), Host::real()).unwrap();
     assert_eq!(records(&storage, p), 1);
+    storage.shutdown();
+}
+
+#[test]
+fn nothing_is_taken_from_a_journal_of_other_data() {
+    let (data, other) = (directory(), directory());
+    let p = stopped(data.path());
+    stopped(other.path());
+    let journal = other.path().join("journal");
+    let apart = Config { journal_dir: Some(journal.clone()), ..config(data.path()) };
+    let files = || {
+        let names = fs::read_dir(&journal).unwrap().map(|entry| entry.unwrap().path());
+        names.map(|path| (path.clone(), fs::read(path).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    // With its checkpoints, and with nothing but segments.
+    for _ in 0..2 {
+        let before = files();
+        let refused = repair(&apart, &Host::real(), &mut |_, _| {});
+        assert!(matches!(refused, Err(OpenError::OtherJournal { .. })), "{refused:?}");
+        assert!(files() == before && data.path().join("version").exists());
+        for number in 0..2 {
+            drop(fs::remove_file(journal.join(format!("checkpoint-{number}"))));
+        }
+    }
+    fs::remove_dir_all(&journal).unwrap();
+    let report = repair(&apart, &Host::real(), &mut |_, _| {}).unwrap();
+    assert_eq!(report.partitions, []);
+    let (storage, _) = Storage::open(apart, Host::real()).unwrap();
+    assert_eq!(records(&storage, p), 10);
     storage.shutdown();
 }
 
