@@ -50,15 +50,9 @@ impl RingFiles {
         self.numbers(|number| self.is_ours(number))
     }
 
-    /// Those of them whose headers can be read.
-    pub(crate) fn readable(&self) -> io::Result<Vec<u32>> {
-        self.numbers(|number| match self.is_ours(number) {
-            Err(error) if is_unreadable(&error) => {
-                tracing::warn!(%error, number, "a segment of the journal cannot be read");
-                Ok(false)
-            }
-            is_ours => is_ours,
-        })
+    /// All that there are, whatever is in them.
+    pub(crate) fn all(&self) -> io::Result<Vec<u32>> {
+        self.numbers(|_| Ok(true))
     }
 
     fn numbers(&self, wanted: impl Fn(u32) -> io::Result<bool>) -> io::Result<Vec<u32>> {

@@ -187,7 +187,8 @@ impl Scan {
                 proof = Some((*number, cycle.header));
                 false
             };
-            whole_cycles(file.as_ref(), self.segment_bytes, &checkpoint.secret, &is_proof, take)?;
+            let read_at: ReadAt<'_> = &|bytes, at| file.read_at(bytes, at);
+            whole_cycles(read_at, self.segment_bytes, &checkpoint.secret, &is_proof, take)?;
             let Some((proof_segment, header)) = proof else { continue };
             return Err(ScanError::Damage(if header.checkpoint > checkpoint.number {
                 Damage::OldCheckpoint { found: checkpoint.number, named: header.checkpoint }
@@ -237,7 +238,8 @@ impl Scan {
                 }
                 true
             };
-            whole_cycles(file.as_ref(), self.segment_bytes, &checkpoint.secret, &is_beyond, take)?;
+            let read_at: ReadAt<'_> = &|bytes, at| file.read_at(bytes, at);
+            whole_cycles(read_at, self.segment_bytes, &checkpoint.secret, &is_beyond, take)?;
         }
         let missing = begins.into_iter().filter_map(|(id, begin)| {
             let end = ends.get(&id).copied().unwrap_or_default();
@@ -247,9 +249,12 @@ impl Scan {
     }
 }
 
+/// Reads at a position what there is of a segment.
+pub(crate) type ReadAt<'a> = &'a dyn Fn(&mut [u8], u64) -> io::Result<usize>;
+
 /// Visits the whole cycles of a segment that are wanted, wherever they lie, until told to stop.
 pub(crate) fn whole_cycles(
-    file: &dyn DiskFile,
+    read_at: ReadAt<'_>,
     segment_bytes: u64,
     secret: &Secret,
     wanted: &dyn Fn(&CycleHeader) -> bool,
@@ -259,14 +264,14 @@ pub(crate) fn whole_cycles(
     let mut memory = Vec::new();
     let mut at = FIRST_CYCLE;
     while at < segment_bytes {
-        let read = file.read_at(&mut chunk, at)?;
+        let read = read_at(&mut chunk, at)?;
         for (index, block) in chunk.get(..read).unwrap_or_default().chunks(ALIGNMENT).enumerate() {
             let Some((_, length)) = peek(block).filter(|(header, _)| wanted(header)) else {
                 continue;
             };
             memory.resize(length.min(MAX_CYCLE_BYTES), 0);
             let cycle_at = at + position(index * ALIGNMENT);
-            if file.read_at(&mut memory, cycle_at)? < memory.len() {
+            if read_at(&mut memory, cycle_at)? < memory.len() {
                 continue;
             }
             if let Some(cycle) = decode(&memory, secret)

@@ -4,13 +4,15 @@ use std::{collections::BTreeMap, io, sync::Arc};
 
 use wire::{LeaderEpoch, Offset, batch::batches};
 
+use super::survey::read_what_can_be;
 use crate::{
     api::PartitionId,
+    codec::in_memory,
     host::{DiskFile, Open, is_unreadable, naming},
     inspect::Inspection,
     journal::{
         cycle::{Cycle, CycleHeader, Secret, decode},
-        scan::whole_cycles,
+        scan::{ReadAt, whole_cycles},
     },
     segment_file::SegmentFile,
 };
@@ -61,28 +63,36 @@ impl Salvage {
         for (id, end) in &checkpoint.logs {
             salvage.ends.insert(*id, end.next_offset);
         }
-        for number in inspection.ring_files.readable()? {
+        // Whatever the header of a segment has become, the secret tells which cycles are ours.
+        for number in inspection.ring_files.all()? {
             let file = inspection.ring_files.open(number, Open::Read)?;
-            salvage.look_through(file, inspection.ring_files.segment_bytes);
+            salvage.look_through(file)?;
         }
         salvage.choose(checkpoint.cycle, checkpoint.cycle_start, checkpoint.start);
         salvage.find_ends()?;
         Ok(salvage)
     }
 
-    /// Finds every whole cycle of a segment, up to where it cannot be read.
-    fn look_through(&mut self, file: Arc<dyn DiskFile>, segment_bytes: u64) {
+    /// Finds every whole cycle of a segment, also behind what cannot be read.
+    fn look_through(&mut self, file: Arc<dyn DiskFile>) -> io::Result<()> {
         let segment = self.segments.len();
+        let segment_bytes = file.len()?;
         let places = &mut self.places;
         let take = &mut |at: u64, cycle: &Cycle<'_>| {
             places.push(Place { segment, at, length: cycle.length, header: cycle.header });
             true
         };
-        let looked = whole_cycles(file.as_ref(), segment_bytes, &self.secret, &|_| true, take);
-        if let Err(error) = looked {
-            tracing::warn!(%error, segment, "a part of the journal cannot be read");
-        }
+        let read_at: ReadAt<'_> = &|bytes, at| match file.read_at(bytes, at) {
+            Err(error) if is_unreadable(&error) => {
+                let there = in_memory(segment_bytes.saturating_sub(at)).min(bytes.len());
+                read_what_can_be(file.as_ref(), bytes.get_mut(..there).unwrap_or_default(), at);
+                Ok(there)
+            }
+            read => read,
+        };
+        whole_cycles(read_at, segment_bytes, &self.secret, &|_| true, take)?;
         self.segments.push(file);
+        Ok(())
     }
 
     /// Keeps what belongs to the life of the directory: from the checkpoint on without a gap, and

@@ -68,11 +68,15 @@ pub(super) fn flip(path: &Path, at: u64) {
 
 /// Makes the cycle that is the `index`-th of the first journal segment unreadable.
 pub(super) fn lose_cycle(dir: &Path, index: usize) {
-    let path = dir.join("journal/segment-0");
-    let bytes = fs::read(&path).unwrap();
+    flip(&dir.join("journal/segment-0"), cycle_at(dir, index) + 100);
+}
+
+/// Where it begins.
+pub(super) fn cycle_at(dir: &Path, index: usize) -> u64 {
+    let bytes = fs::read(dir.join("journal/segment-0")).unwrap();
     let at = (4096..bytes.len()).step_by(4096);
     let at = at.filter(|at| bytes[*at..].starts_with(b"ottlacy1")).nth(index).unwrap();
-    flip(&path, crate::codec::position(at) + 100);
+    crate::codec::position(at)
 }
 
 /// Why it is not opened; whoever looks for damage finds some too.

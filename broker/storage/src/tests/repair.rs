@@ -1,6 +1,10 @@
 //! A repair saves what is whole, wherever the rest is, and says what it leaves.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::Path,
+};
 
 use wire::{
     Offset, ProducerId,
@@ -8,7 +12,7 @@ use wire::{
 };
 
 use super::{
-    damage::{damages, do_repair, flip, log, records, refusal, stopped},
+    damage::{cycle_at, damages, do_repair, flip, killed, log, records, refusal, stopped},
     faults::{Faults, Operation},
     support::{
         LONG, answer, append, batch, close, compacted, config, create, directory, end, open,
@@ -167,6 +171,30 @@ fn nothing_is_taken_from_a_journal_of_other_data() {
     let (storage, _) = Storage::open(apart, Host::real()).unwrap();
     assert_eq!(records(&storage, p), 10);
     storage.shutdown();
+}
+
+#[test]
+fn cycles_behind_what_cannot_be_read_of_the_journal_are_found() {
+    // The header of the segment, and the third record of `first`.
+    for (bad, is_lost) in [(Some(0), false), (None, true)] {
+        let dir = directory();
+        let (first, second) = killed(dir.path());
+        let bad = bad.unwrap_or_else(|| cycle_at(dir.path(), 6));
+        for p in [first, second] {
+            File::options().write(true).open(log(dir.path(), p, 0)).unwrap().set_len(0).unwrap();
+        }
+        let faults = Faults::none();
+        faults.spoil("segment-0", bad..bad + 512);
+        assert!(Storage::open(config(dir.path()), faults.host()).is_err());
+        let report = repair(&config(dir.path()), &faults.host(), &mut |_, _| {}).unwrap();
+        let lost: Vec<_> = report.partitions.iter().flat_map(|one| one.lost.clone()).collect();
+        let expected = if is_lost { vec![Offset(2)..Offset(3)] } else { Vec::new() };
+        assert_eq!(lost, expected);
+        let storage = open(dir.path());
+        let kept = if is_lost { 9 } else { 10 };
+        assert_eq!((records(&storage, first), records(&storage, second)), (kept, 10));
+        close(storage, dir.path());
+    }
 }
 
 #[test]

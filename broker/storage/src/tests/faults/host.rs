@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -45,6 +46,8 @@ struct State {
     hits: AtomicU64,
     ends: Mutex<Vec<String>>,
     meanwhile: Mutex<Option<Meanwhile>>,
+    /// What cannot be read, of files with this in their path.
+    bad: Mutex<Option<(&'static str, Range<u64>)>>,
 }
 
 /// What happens while a file with this in its path is opened to be read.
@@ -65,6 +68,7 @@ impl Faults {
             hits: AtomicU64::new(0),
             ends: Mutex::default(),
             meanwhile: Mutex::default(),
+            bad: Mutex::default(),
         }))
     }
 
@@ -98,6 +102,20 @@ impl Faults {
     ) {
         let fault = Fault { operation, part, error: io::ErrorKind::Other, passes, left: u64::MAX };
         self.0.faults.lock().unwrap().push(fault);
+    }
+
+    /// These bytes cannot be read any more of files with `part` in their path.
+    pub(in crate::tests) fn spoil(&self, part: &'static str, bytes: Range<u64>) {
+        *self.0.bad.lock().unwrap() = Some((part, bytes));
+    }
+
+    fn is_bad(&self, path: &Path, read: &Range<u64>) -> bool {
+        let bad = self.0.bad.lock().unwrap();
+        bad.as_ref().is_some_and(|(part, bytes)| {
+            path.to_string_lossy().contains(part)
+                && read.start < bytes.end
+                && bytes.start < read.end
+        })
     }
 
     pub(in crate::tests) fn set_free(&self, bytes: u64) {
@@ -235,6 +253,10 @@ impl DiskFile for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let met = self.faults.meet(Operation::Read, &self.path);
         met.map_err(|_error| io::Error::from_raw_os_error(5))?;
+        let end = position + crate::codec::position(buffer.len());
+        if self.faults.is_bad(&self.path, &(position..end)) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         self.file.read_at(buffer, position)
     }
 
