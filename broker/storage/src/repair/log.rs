@@ -104,7 +104,7 @@ impl Repair {
         };
         let (lost, damaged, follower) = (Vec::new(), Vec::new(), Follower::default());
         let mut log = Mended { dir, end, lost, damaged, follower, epoch: LeaderEpoch(0) };
-        log.follower.producers = self.producers_in_front(&log.dir, first)?;
+        log.follower.begin(self.producers_in_front(&log.dir, first)?);
         if let Some(start) = known_start.filter(|start| *start < first) {
             log.lose(start..first);
         }
@@ -173,8 +173,11 @@ impl Repair {
         if let Some(state) = state {
             // What it held last may have been compacted away, and then it is written beside it.
             next_offset = next_offset.max(state.next_offset);
-            log.follower.producers.clone_from(&state.producers);
-            log.follower.aborted.clone_from(&state.segment_aborted);
+            if log.follower.has_lost() {
+                // Of whom the batches in it are that were begun in front of it.
+                follow(log, &part)?;
+            }
+            log.follower.take(state);
         } else {
             follow(log, &part)?;
         }

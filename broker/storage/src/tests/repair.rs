@@ -362,6 +362,34 @@ fn transactions_that_may_be_torn_are_said() {
 }
 
 #[test]
+fn a_transaction_whose_beginning_is_lost_is_said_though_it_goes_on_in_a_whole_file() {
+    let dir = directory();
+    let storage = open(dir.path());
+    let p = partition(create(&storage, "t", 1, &[("segment.bytes", "150000")]), 0);
+    let large = || append(&storage, p, batch(1, &vec![7; 100_000], 1)).unwrap().base_offset;
+    large();
+    // This file is to be lost, or a batch of it.
+    let begins = append(&storage, p, transactional(7, 0, 1)).unwrap().base_offset;
+    let whole = large();
+    let goes_on = append(&storage, p, transactional(7, 1, 1)).unwrap().base_offset;
+    end(&storage, p, 7, Marker::Commit);
+    for _ in 0..3 {
+        large();
+    }
+    close(storage, dir.path());
+    let path = log(dir.path(), p, 0);
+    let bytes = fs::read(&path).unwrap();
+    let length = BatchView::parse(&bytes).unwrap().bytes().len();
+    flip(&path, crate::codec::position(length) + 63);
+    assert!(log(dir.path(), p, whole.0).with_extension("meta").exists());
+    let report = do_repair(dir.path());
+    let [repaired] = &report.partitions[..] else { panic!("{report:?}") };
+    assert_eq!(repaired.lost, [begins..begins.plus(1)]);
+    assert_eq!(repaired.transactions, [(goes_on, ProducerId(7))]);
+    close(open(dir.path()), dir.path());
+}
+
+#[test]
 fn the_marker_of_an_abort_is_made_again_where_it_is_known() {
     let dir = directory();
     let storage = open(dir.path());
