@@ -121,6 +121,12 @@ pub enum Damage {
         path.display()
     )]
     BadBatch { path: PathBuf, partition: PartitionName, position: u64, from: Offset },
+    #[error(
+        "{}: not whole, and nothing else says which producers and open transactions {partition} had in \
+         front of offset {from}, where its records are deleted",
+        path.display()
+    )]
+    Forgotten { path: PathBuf, partition: PartitionName, from: Offset },
 }
 
 impl Damage {
@@ -155,7 +161,8 @@ impl Damage {
             }
             Self::Short { partition, .. }
             | Self::Gap { partition, .. }
-            | Self::BadBatch { partition, .. } => {
+            | Self::BadBatch { partition, .. }
+            | Self::Forgotten { partition, .. } => {
                 partition.look_up(catalogue);
             }
             Self::Unreadable { records, .. } => {

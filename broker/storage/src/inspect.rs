@@ -28,6 +28,7 @@ use crate::{
         ring::RingFiles,
         scan::{Scan, ScanError},
     },
+    keeper::meta_in_front,
     segment_file::{base_of, file_name, partition_dir},
     shared::Paths,
 };
@@ -275,6 +276,12 @@ impl Inspection {
         let dir = partition_dir(&self.paths.topics, id);
         let mut bases: Vec<Offset> =
             self.bases(id)?.into_iter().filter(|base| *base <= end.segment).collect();
+        let first = end.first_of(bases.iter().copied());
+        if let Some(from) = first
+            && let Err(path) = meta_in_front(self.disk(), &dir, from)?
+        {
+            return Ok(Some(Damage::Forgotten { path, partition: id.into(), from }));
+        }
         // Files in front of the log's start may already be half removed.
         let start = end.log_start_offset;
         let holds_start = bases.iter().rposition(|base| *base <= start);

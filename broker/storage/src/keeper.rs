@@ -23,7 +23,7 @@ use crate::{
     shared::Shared,
 };
 
-pub(crate) use meta::{LogRow, Meta, Rolled, encode_log_row, state_behind};
+pub(crate) use meta::{LogRow, Meta, Rolled, encode_log_row, meta_in_front, state_behind};
 pub(crate) use swap::{Clean, Swap};
 
 /// What a checkpoint may write to the map, by far.
@@ -296,8 +296,10 @@ fn delete_files(shared: &Shared, plan: &CheckpointPlan) -> Vec<(PartitionId, Off
         }
         shared.counters.deleted(gone.iter().map(|segment| segment.length));
         let disk = shared.host.disk.as_ref();
+        // Once they are gone, nothing else says what is written beside the last of them.
+        let said = state_behind(disk, &gone);
         let files = shared.leftovers.retire(disk, &gone);
-        let removed = remove_in_front(disk, &partition.dir, first);
+        let removed = said.and_then(|_state| remove_in_front(disk, &partition.dir, first));
         if let Err(error) = unless_gone(removed) {
             // The next deletion or start finds them again.
             tracing::warn!(%error, dir = %partition.dir.display(), "deleted records stay on disk");

@@ -56,6 +56,15 @@ pub(crate) struct Checkpoint {
     pub(crate) logs: BTreeMap<PartitionId, LogEnd>,
 }
 
+impl LogEnd {
+    /// The base offset of the file that holds the log's start, of these and the last. Those in front of it are
+    /// deleted, or are to be.
+    pub(crate) fn first_of(&self, bases: impl Iterator<Item = Offset>) -> Option<Offset> {
+        let holds_start = bases.chain([self.segment]).filter(|base| *base <= self.log_start_offset);
+        holds_start.max().filter(|first| *first > Offset(0))
+    }
+}
+
 impl Checkpoint {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();

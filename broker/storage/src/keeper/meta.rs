@@ -1,7 +1,11 @@
 //! `<base offset>.meta`: what a full log file says about itself, so that nobody has to read it
 //! through again. And a partition's row in the map, which says the same of all its files.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use wire::{Offset, TimestampMs};
 
@@ -109,12 +113,26 @@ pub(crate) fn state_behind(disk: &dyn Disk, files: &[Segment]) -> io::Result<Log
 /// What the files that were deleted left.
 fn state_in_front(disk: &dyn Disk, files: &[Segment]) -> io::Result<LogState> {
     let Some(first) = files.first() else { return Ok(LogState::default()) };
-    let bases = disk.list(&first.file.dir)?;
-    let bases = bases.iter().filter_map(|name| base_of(name, "meta"));
-    let newest = bases.filter(|base| *base < first.file.base).max();
-    let file = newest.map(|base| SegmentFile::new(first.file.dir.clone(), base));
-    let meta = file.map(|file| Meta::read(disk, &file)).transpose()?.flatten();
+    let left = meta_in_front(disk, &first.file.dir, first.file.base)?;
+    let meta = left.map_err(|_path| io::Error::from(io::ErrorKind::InvalidData))?;
     Ok(meta.map(|meta| meta.state).unwrap_or_default())
+}
+
+/// The newest `.meta` in front of a file. Whose files are deleted, nothing else says what it does: if it is not whole,
+/// the answer is its path.
+pub(crate) fn meta_in_front(
+    disk: &dyn Disk,
+    dir: &Path,
+    first: Offset,
+) -> io::Result<Result<Option<Meta>, PathBuf>> {
+    let names = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed?,
+    };
+    let bases = names.iter().filter_map(|name| base_of(name, "meta"));
+    let Some(base) = bases.filter(|base| *base < first).max() else { return Ok(Ok(None)) };
+    let meta = Meta::read(disk, &SegmentFile::new(dir.to_path_buf(), base))?;
+    Ok(meta.map(Some).ok_or_else(|| dir.join(file_name(base, "meta"))))
 }
 
 impl Meta {

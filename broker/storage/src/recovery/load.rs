@@ -19,11 +19,11 @@ use crate::{
     db::Map,
     host::{Disk, Open, is_unreadable, read_all},
     journal::checkpoint::LogEnd,
-    keeper::{LogRow, Meta, encode_log_row},
+    keeper::{LogRow, Meta, encode_log_row, meta_in_front},
     log_scan::{marker_in, scan_headers},
     log_state::LogState,
     segment_file::{
-        SegmentFile, base_of, cleaned_of, file_name, partition_dir, remove_cleaned, remove_in_front,
+        base_of, cleaned_of, file_name, partition_dir, remove_cleaned, remove_in_front,
     },
     settings::TopicSettings,
 };
@@ -167,7 +167,7 @@ impl Recovery<'_> {
         mut names: Names<'_>,
     ) -> Result<(), OpenError> {
         let id = entry.partition.id;
-        let before = remove_deleted(&mut names, end)?;
+        let before = remove_deleted(id, &mut names, end)?;
         let bases: Vec<_> = names.bases("log").collect();
         let first = bases.first().copied().unwrap_or(end.segment);
         let start = end.log_start_offset;
@@ -335,23 +335,27 @@ fn cut(id: PartitionId, end: &LogEnd, names: &Names<'_>) -> Result<(), OpenError
 
 /// Removes the files wholly in front of the checkpoint's log start, as the keeper would have, and
 /// what a compaction left. Answers the state at the end of what is gone.
-fn remove_deleted(names: &mut Names<'_>, end: &LogEnd) -> Result<Option<LogState>, OpenError> {
+fn remove_deleted(
+    id: PartitionId,
+    names: &mut Names<'_>,
+    end: &LogEnd,
+) -> Result<Option<LogState>, OpenError> {
     if names.sorted.iter().any(|name| cleaned_of(name).is_some()) {
         at(&names.dir, remove_cleaned(names.disk, &names.dir, |_, _| true))?;
         names.sorted.retain(|name| cleaned_of(name).is_none());
     }
-    let start = end.log_start_offset;
-    let holds_start = names.bases("log").chain([end.segment]).filter(|base| *base <= start).max();
-    let Some(first) = holds_start.filter(|first| *first > Offset(0)) else { return Ok(None) };
+    let Some(first) = end.first_of(names.bases("log")) else { return Ok(None) };
     let in_front = |extension| names.bases(extension).filter(|base| *base < first);
-    let newest = in_front("meta").max();
+    if in_front("meta").next().is_none() && in_front("log").next().is_none() {
+        return Ok(None);
+    }
+    let meta = at(&names.dir, meta_in_front(names.disk, &names.dir, first))?;
+    let forgotten = |path| Damage::Forgotten { path, partition: id.into(), from: first };
+    let meta = meta.map_err(forgotten)?;
     if in_front("log").count() > 0 || in_front("meta").count() > 1 {
         at(&names.dir, remove_in_front(names.disk, &names.dir, first))?;
         *names = Names::list(names.disk, names.dir.clone())?;
     }
-    let meta =
-        newest.map(|base| Meta::read(names.disk, &SegmentFile::new(names.dir.clone(), base)));
-    let meta = at(&names.dir, meta.transpose())?.flatten();
     Ok(meta.map(|meta| meta.state))
 }
 

@@ -28,7 +28,7 @@ use crate::{
     host::{DiskFile, naming},
     inspect::walk,
     journal::checkpoint::LogEnd,
-    keeper::Meta,
+    keeper::{Meta, meta_in_front},
     log_scan::marker_of,
     producer::{Aborted, Producers},
     segment_file::{SegmentFile, base_of, file_name, partition_dir, put_in_place},
@@ -104,7 +104,7 @@ impl Repair {
         };
         let (lost, damaged, follower) = (Vec::new(), Vec::new(), Follower::default());
         let mut log = Mended { dir, end, lost, damaged, follower, epoch: LeaderEpoch(0) };
-        log.follower.begin(self.producers_in_front(&log.dir, first)?);
+        self.begin(&mut log, first)?;
         if let Some(start) = known_start.filter(|start| *start < first) {
             log.lose(start..first);
         }
@@ -113,7 +113,8 @@ impl Repair {
             rest = behind;
             if *base < log.end.next_offset {
                 // A file written anew has its records, and did not come to remove it.
-                log.damaged.push(self.set_aside(&log.dir, *base)?);
+                let path = log.dir.join(file_name(*base, "log"));
+                log.damaged.push(self.set_aside(&log.dir, &path)?);
                 continue;
             }
             let path = log.dir.join(file_name(*base, "log"));
@@ -136,16 +137,27 @@ impl Repair {
         self.end(id, log)
     }
 
-    /// Those that the files knew which are no more.
-    fn producers_in_front(&self, dir: &Path, first: Offset) -> io::Result<Producers> {
-        let names = match self.inspection.disk().list(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            listed => listed?,
+    /// Takes over what the files knew of producers which are no more.
+    fn begin(&mut self, log: &mut Mended, first: Offset) -> io::Result<()> {
+        let path = match meta_in_front(self.inspection.disk(), &log.dir, first)? {
+            Ok(meta) => {
+                let producers = meta.map(|meta| meta.state.producers);
+                log.follower.begin(producers.unwrap_or_default());
+                return Ok(());
+            }
+            Err(path) => path,
         };
-        let bases = names.iter().filter_map(|name| base_of(name, "meta"));
-        let newest = bases.filter(|base| *base < first).max();
-        let meta = newest.map(|base| self.meta(dir, base)).transpose()?.flatten();
-        Ok(meta.map(|meta| meta.state.producers).unwrap_or_default())
+        // An older one would be taken for it.
+        let disk = self.inspection.disk();
+        for name in disk.list(&log.dir)? {
+            let older = log.dir.join(&name);
+            if base_of(&name, "meta").is_some_and(|base| base < first) && older != path {
+                disk.remove_file(&older)?;
+            }
+        }
+        log.damaged.push(self.set_aside(&log.dir, &path)?);
+        log.follower.lost();
+        Ok(())
     }
 
     /// What is written beside the files that begin at these offsets, there or not, says of aborted transactions.
@@ -263,10 +275,10 @@ impl Repair {
     }
 
     /// A name that no earlier repair has used.
-    fn unused(&self, dir: &Path, base: Offset) -> PathBuf {
-        let first = dir.join(file_name(base, "damaged"));
+    fn unused(&self, file: &Path) -> PathBuf {
+        let first = file.with_extension("damaged");
         let mut names = std::iter::once(first)
-            .chain((2..).map(|number| dir.join(file_name(base, &format!("damaged-{number}")))));
+            .chain((2..).map(|number| file.with_extension(format!("damaged-{number}"))));
         names.find(|path| !self.inspection.disk().exists(path)).unwrap_or_default()
     }
 
@@ -278,7 +290,7 @@ impl Repair {
         file: &dyn DiskFile,
         parts: &[Range<u64>],
     ) -> io::Result<PathBuf> {
-        let path = self.unused(dir, base);
+        let path = self.unused(&dir.join(file_name(base, "log")));
         let copy = self.open(&path)?;
         copy.set_len(0)?;
         let mut to = 0;
@@ -298,10 +310,9 @@ impl Repair {
     }
 
     /// Renames a whole file, so that it is no part of the log any more.
-    fn set_aside(&mut self, dir: &Path, base: Offset) -> io::Result<PathBuf> {
-        let path = self.unused(dir, base);
-        let log = dir.join(file_name(base, "log"));
-        naming(&log, self.inspection.disk().rename(&log, &path))?;
+    fn set_aside(&mut self, dir: &Path, file: &Path) -> io::Result<PathBuf> {
+        let path = self.unused(file);
+        naming(file, self.inspection.disk().rename(file, &path))?;
         self.dirs.insert(dir.to_path_buf());
         Ok(path)
     }
@@ -314,8 +325,9 @@ impl Repair {
         }
         if log.end.next_offset < log.end.log_start_offset {
             // Offsets below the start of a log are never given again.
-            if self.inspection.disk().exists(&log.dir.join(file_name(log.end.segment, "log"))) {
-                log.damaged.push(self.set_aside(&log.dir, log.end.segment)?);
+            let path = log.dir.join(file_name(log.end.segment, "log"));
+            if self.inspection.disk().exists(&path) {
+                log.damaged.push(self.set_aside(&log.dir, &path)?);
             }
             let start = log.end.log_start_offset;
             log.end = LogEnd { segment: start, length: 0, next_offset: start, ..log.end };

@@ -36,10 +36,6 @@ fn place_to_flip(
         path.file_name().is_some_and(|name| name.to_string_lossy().contains(what.0))
     };
     let files = disk.files();
-    // What is left of a deleted file is all that knows of open transactions in it.
-    let is_alone =
-        |path: &PathBuf| what.0 == ".meta" && !files.contains_key(&path.with_extension("log"));
-    let is_one = |path: &PathBuf| is_one(path) && !is_alone(path);
     let files: Vec<_> = files.iter().filter(|(path, len)| is_one(path) && **len > 0).collect();
     let path = files.get(dice.below_len(files.len()))?.0.clone();
     let bytes = disk.contents(&path)?;

@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use wire::{LeaderEpoch, Offset, batch::BatchView};
+use wire::{LeaderEpoch, Offset, ProducerId, batch::BatchView};
 
 use super::{
     faults::{Faults, Operation},
     support::{
         LONG, answer, append, batch, close, config, create, directory, open, partition, read_all,
-        until,
+        transactional, until,
     },
 };
 use crate::{
@@ -305,6 +305,63 @@ fn what_is_written_beside_a_log_and_cannot_be_read_is_written_again() {
     append(&storage, p, batch(1, b"on", 1)).unwrap();
     close(storage, dir.path());
     assert_eq!(fs::read(&meta).unwrap(), before);
+}
+
+/// A transaction that began in records which are deleted since. Answers what is left of their last file.
+fn begun_in_front(dir: &Path, spoil: bool) -> (PartitionId, PathBuf, Vec<u8>) {
+    let storage = open(dir);
+    let p = partition(create(&storage, "orders", 1, &[("segment.bytes", "150000")]), 0);
+    let large = |storage: &Storage| append(storage, p, batch(1, &vec![7; 100_000], 1)).unwrap();
+    append(&storage, p, transactional(7, 0, 1)).unwrap();
+    let start = [(); 3].map(|()| large(&storage).base_offset)[2];
+    append(&storage, p, transactional(7, 1, 1)).unwrap();
+    close(storage, dir);
+    let storage = open(dir);
+    let meta = log(dir, p, 2).with_extension("meta");
+    let before = fs::read(&meta).unwrap();
+    if spoil {
+        flip(&meta, 20);
+    }
+    let (done, told) = answer();
+    storage.delete_records(p, Some(start), done);
+    told.recv_timeout(LONG).unwrap().unwrap();
+    close(storage, dir);
+    assert!(meta.exists() && !meta.with_extension("log").exists());
+    (p, meta, before)
+}
+
+#[test]
+fn what_is_left_of_a_deleted_file_is_missed_if_it_is_not_whole() {
+    let dir = directory();
+    let (p, meta, _) = begun_in_front(dir.path(), false);
+    assert_eq!(damages(dir.path()), []);
+    let faults = Faults::none();
+    faults.fail(Operation::Read, ".meta", ErrorKind::Other, u64::MAX);
+    let refused = Storage::open(config(dir.path()), faults.host());
+    assert!(matches!(refused, Err(OpenError::Damaged(Damage::Forgotten { .. }))), "{refused:?}");
+    flip(&meta, 20);
+    let text = refusal(dir.path());
+    assert!(text.contains("open transactions orders-0 had in front of offset 3"), "{text}");
+    let report = do_repair(dir.path());
+    let [repaired] = &report.partitions[..] else { panic!("{report:?}") };
+    assert_eq!((&repaired.kept, &repaired.lost[..]), (&(Offset(3)..Offset(5)), &[][..]));
+    assert_eq!(repaired.damaged, [meta.with_extension("damaged")]);
+    assert_eq!(repaired.transactions, [(Offset(4), ProducerId(7))]);
+    assert_eq!(damages(dir.path()), []);
+    let storage = open(dir.path());
+    assert_eq!(append(&storage, p, batch(1, b"on", 1)).unwrap().base_offset, Offset(5));
+    close(storage, dir.path());
+}
+
+#[test]
+fn what_is_to_be_left_of_a_file_is_made_whole_before_that_is_deleted() {
+    let dir = directory();
+    let (p, meta, before) = begun_in_front(dir.path(), true);
+    assert!(fs::read(meta).unwrap() == before);
+    fs::remove_dir_all(dir.path().join("map")).unwrap();
+    let storage = open(dir.path());
+    assert_eq!(storage.offsets(p).unwrap().last_stable_offset, Offset(3));
+    close(storage, dir.path());
 }
 
 #[test]
