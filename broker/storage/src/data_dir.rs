@@ -20,7 +20,7 @@ use crate::{
 
 /// The data format that this code reads and writes.
 const FORMAT: &str = "1";
-const VERSION_FILE: &str = "version";
+pub(crate) const VERSION_FILE: &str = "version";
 /// What else may lie in a data directory before the storage has seen it.
 const KNOWN_NAMES: [&str; 9] = [
     "journal",

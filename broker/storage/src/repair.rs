@@ -53,6 +53,8 @@ pub struct Repaired {
 /// What a repair did.
 #[derive(Clone, Debug)]
 pub struct RepairReport {
+    /// Whether `version` was missing, as it is after a repair that was cut short. What that one took out is not in here.
+    pub is_again: bool,
     pub leader_epoch: LeaderEpoch,
     /// Cycles of the journal that were whole and newer than the checkpoint.
     pub cycles: usize,
@@ -79,7 +81,9 @@ pub fn repair(
         return Err(inspection.paths.other_journal());
     }
     let salvage = at(&inspection.paths.journal, Salvage::collect(&inspection))?;
+    let is_again = !inspection.disk().exists(&data.join(data_dir::VERSION_FILE));
     let mut repair = Repair {
+        is_again,
         newest_epoch: salvage.leader_epoch,
         inspection,
         salvage,
@@ -98,6 +102,7 @@ pub fn repair(
 
 /// A repair that goes on.
 struct Repair {
+    is_again: bool,
     inspection: Inspection,
     salvage: Salvage,
     newest_epoch: LeaderEpoch,
@@ -147,6 +152,7 @@ impl Repair {
         let count = partitions.len();
         partitions.retain(|one| !one.lost.is_empty() || !one.damaged.is_empty());
         Ok(RepairReport {
+            is_again: self.is_again,
             leader_epoch,
             cycles: self.salvage.cycles(),
             untouched: count - partitions.len(),

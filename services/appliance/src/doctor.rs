@@ -121,6 +121,12 @@ fn repaired(report: &RepairReport) -> String {
         "Repaired. {} partitions lost nothing; {} cycles of the journal were written again; the leader epoch is {}.\n",
         report.untouched, report.cycles, report.leader_epoch
     );
+    if report.is_again {
+        text.push_str(
+            "The file `version` was missing, as after a repair that was cut short: what such a one took out is in \
+             `*.damaged*` beside the logs, and what it found lost is not said here again.\n",
+        );
+    }
     if !report.partitions.is_empty() {
         let mut rows = vec![row(["PARTITION", "KEPT", "LOST", "SET ASIDE"])];
         for one in &report.partitions {

@@ -63,7 +63,8 @@ fn a_repair_that_is_cut_short_can_be_repeated() {
         let outcome = repair(&config(dir.path()), &faults.host(), &mut |_, _| {});
         assert!(outcome.is_err(), "{part}");
         assert!(refusal(dir.path()).contains("version"), "{part}");
-        do_repair(dir.path());
+        assert!(do_repair(dir.path()).is_again, "{part}");
+        assert!(!do_repair(dir.path()).is_again, "{part}");
         let storage = open(dir.path());
         assert_eq!(records(&storage, p), 9, "{part}");
         close(storage, dir.path());
