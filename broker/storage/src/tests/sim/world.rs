@@ -371,7 +371,9 @@ impl World {
             let compacted = self.model.kind(topic).is_compacted();
             let verified = read(engine, (id, compacted), Isolation::ReadUncommitted)
                 .and_then(|log| self.model.verify_committed(id, &log, &seeing));
-            if verified.is_err() && self.disk.has_read_failed() {
+            let has_failed = self.disk.has_read_failed();
+            self.has_flipped |= has_failed;
+            if has_failed && verified.is_err() {
                 return Ok(());
             }
             verified?;
@@ -389,7 +391,10 @@ impl World {
             let start =
                 engine.shared.partition(id).map(|log| log.published().offsets.log_start_offset);
             let found = read(engine, (id, compacted), Isolation::ReadUncommitted);
-            if self.disk.has_read_failed() && found.is_err() {
+            // Also beside the log, in what is made again from it.
+            let has_failed = self.disk.has_read_failed();
+            self.has_flipped |= has_failed;
+            if has_failed && found.is_err() {
                 self.note("a failed read was reported");
                 return Ok(false);
             }
