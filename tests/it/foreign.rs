@@ -65,7 +65,8 @@ fn produce(app: &Appliance, topic: &str, header: &[u8], value: &[u8]) {
     record.push(2);
     bytes(&mut record, header);
     bytes(&mut record, b"");
-    let mut rest = [&[0; 6][..], &[0; 16], &[0xff; 14], &1_i32.to_be_bytes()].concat();
+    // Without a time: a record of 1970 would be deleted whenever retention comes by.
+    let mut rest = [&[0; 6][..], &[0xff; 16], &[0xff; 14], &1_i32.to_be_bytes()].concat();
     bytes(&mut rest, &record);
     let mut batch = [&[0xff; 4][..], &[2], &crc32c(&rest).to_be_bytes(), &rest].concat();
     batch = [&[0; 8][..], &length(&batch), &batch].concat();
