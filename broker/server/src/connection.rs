@@ -324,13 +324,14 @@ async fn send_file(
     broker: &Broker,
 ) -> Result<(), Ended> {
     let limit = broker.config.limits.frame;
-    let (mut sent, mut was_cold) = (0, false);
+    let (mut sent, mut was_cold, mut was_ever_cold) = (0, false, false);
     while sent < slice.length {
         let beside_commits = broker.storage.is_committing();
         let length = FILE_STEP_BYTES.min(slice.length - sent);
         // Where nothing is read ahead, asking would begin a read of the first page by itself.
         let is_cached = !(beside_commits && was_cold) && slice.is_cached(sent, length);
         was_cold = !is_cached;
+        was_ever_cold |= was_cold;
         if beside_commits || !is_cached {
             slice.set_read_ahead(!beside_commits, sent);
         }
@@ -345,6 +346,7 @@ async fn send_file(
         sent += bytes.len();
         write_all(socket, &mut VecDeque::from([bytes]), limit).await?;
     }
+    slice.passed(was_ever_cold);
     Ok(())
 }
 

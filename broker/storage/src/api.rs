@@ -245,6 +245,11 @@ impl FileSlice {
         self.file.set_read_ahead(on, self.position + position(start));
     }
 
+    /// All of it was sent; `was_cold` if that had to wait for the disk.
+    pub fn passed(&self, was_cold: bool) {
+        self.file.passed(self.position..self.position + position(self.length), was_cold);
+    }
+
     /// Sends up to `length` bytes from `start` on to a socket, from the page cache. Answers how
     /// many; `Unsupported` where that cannot be done.
     pub fn send_part(

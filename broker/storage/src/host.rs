@@ -1,10 +1,12 @@
 //! Disk, clock, threads and randomness, behind traits, so that a test can be all four.
 
+mod behind;
 pub mod measure;
 mod real;
 
 use std::{
     fmt, io,
+    ops::Range,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -106,6 +108,9 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn is_cached(&self, _position: u64, _length: usize) -> bool {
         true
     }
+    /// Somebody has read these bytes to the end, and had to wait for the disk if `was_cold`: what came from there for
+    /// him may be forgotten.
+    fn passed(&self, _bytes: Range<u64>, _was_cold: bool) {}
     /// Writes up to `length` bytes from `position` on to a socket, without passing them through
     /// this process, and answers how many; `Unsupported` where that cannot be done.
     fn send_to(

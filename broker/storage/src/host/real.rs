@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, IoSliceMut},
     num::NonZeroU64,
+    ops::Range,
     os::{
         fd::BorrowedFd,
         unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
@@ -23,7 +24,10 @@ use rustix::{
 };
 use wire::TimestampMs;
 
-use super::{Clock, Disk, DiskFile, Host, Lock, Open, Random, Running, Threads};
+use super::{
+    Clock, Disk, DiskFile, Host, Lock, Open, Random, Running, Threads,
+    behind::{Behind, PageCache, WINDOW_BYTES},
+};
 use crate::aligned::AlignedBuffer;
 
 /// From this many files on, one `syncfs` is cheaper than a sync of each.
@@ -199,8 +203,8 @@ struct HeldLock(#[expect(dead_code, reason = "the lock lasts as long as the file
 
 impl Lock for HeldLock {}
 
-/// The kernel reads ahead no more than this at a time, unless it was told to be bolder.
-const WINDOW_BYTES: u64 = 16 << 20;
+/// Less than this part of the memory is free where the page cache has taken the rest.
+const MOST_FREE: u64 = 16;
 /// A window that is just being read cannot be forgotten: so it is tried as often.
 const MOST_FORGOTTEN: u32 = 32;
 
@@ -209,11 +213,12 @@ struct RealFile {
     file: File,
     /// How often what was read ahead is still to be forgotten, once nobody wants it any more.
     windows_left: AtomicU32,
+    behind: Behind,
 }
 
 impl RealFile {
     fn new(file: File) -> Arc<Self> {
-        Arc::new(Self { file, windows_left: AtomicU32::new(0) })
+        Arc::new(Self { file, windows_left: AtomicU32::new(0), behind: Behind::default() })
     }
 
     /// A hint; reads work without it. A length of 0 means up to the end.
@@ -300,12 +305,31 @@ impl DiskFile for RealFile {
         })
     }
 
+    fn passed(&self, bytes: Range<u64>, was_cold: bool) {
+        self.behind.passed(bytes, was_cold, self);
+    }
+
     fn send_to(&self, socket: BorrowedFd<'_>, position: u64, length: usize) -> io::Result<usize> {
         let mut at = position;
         match rustix::fs::sendfile(socket, &self.file, Some(&mut at), length) {
             Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
             sent => Ok(sent?),
         }
+    }
+}
+
+impl PageCache for RealFile {
+    fn has(&self, position: u64) -> bool {
+        self.is_cached(position, 1)
+    }
+
+    fn is_short(&self) -> bool {
+        let memory = rustix::system::sysinfo();
+        memory.freeram < memory.totalram / MOST_FREE
+    }
+
+    fn forget(&self, bytes: Range<u64>) {
+        self.advise(Advice::DontNeed, bytes.start, bytes.end - bytes.start);
     }
 }
 
