@@ -95,14 +95,15 @@ impl Inspection {
         self.lock.is_none()
     }
 
-    /// Whether the journal is known to be of another data directory. Without a checkpoint the headers of its segments
-    /// say so.
-    pub(crate) fn has_other_journal(&self) -> io::Result<bool> {
-        match (&self.version, &self.checkpoint) {
-            (Ok(data_id), Some(found)) => Ok(found.data_id != *data_id),
-            (Ok(_), None) => self.ring_files.are_of_another(),
-            (Err(_), _) => Ok(false),
-        }
+    /// Refuses a journal that is known to be of another data directory. Without a checkpoint the headers of its
+    /// segments say so.
+    pub(crate) fn check_journal(&self) -> Result<(), OpenError> {
+        let is_other = match (&self.version, &self.checkpoint) {
+            (Ok(data_id), Some(found)) => found.data_id != *data_id,
+            (Ok(_), None) => at(&self.paths.journal, self.ring_files.are_of_another())?,
+            (Err(_), _) => false,
+        };
+        if is_other { Err(self.paths.other_journal()) } else { Ok(()) }
     }
 
     pub(crate) fn disk(&self) -> &dyn Disk {
@@ -186,14 +187,12 @@ impl Inspection {
 
     /// Everything that is damaged, after reading every byte that a checkpoint vouches for.
     pub fn damages(&self, progress: Progress<'_>) -> Result<Vec<Damage>, OpenError> {
+        self.check_journal()?;
         let mut found: Vec<Damage> = self.version.clone().err().into_iter().collect();
         let Some(checkpoint) = &self.checkpoint else {
             found.push(Damage::Missing(self.paths.journal.join("checkpoint-0")));
             return Ok(found);
         };
-        if self.version.as_ref().is_ok_and(|id| *id != checkpoint.data_id) {
-            found.push(Damage::Foreign(self.paths.journal.clone()));
-        }
         let mut deleted = BTreeSet::new();
         match self.damage_of_journal(checkpoint, &mut deleted) {
             Ok(()) => {}

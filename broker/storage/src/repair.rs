@@ -77,9 +77,7 @@ pub fn repair(
     if inspection.is_in_use() {
         return Err(OpenError::InUse(data));
     }
-    if at(&inspection.paths.journal, inspection.has_other_journal())? {
-        return Err(inspection.paths.other_journal());
-    }
+    inspection.check_journal()?;
     let salvage = at(&inspection.paths.journal, Salvage::collect(&inspection))?;
     let is_again = !inspection.disk().exists(&data.join(data_dir::VERSION_FILE));
     let mut repair = Repair {

@@ -20,7 +20,7 @@ use super::{
     },
 };
 use crate::{
-    AbortedTransaction, Config, Damage, Host, Isolation, OpenError, ReadLimit, Storage,
+    AbortedTransaction, Config, Damage, Host, Inspection, Isolation, OpenError, ReadLimit, Storage,
     catalogue::METADATA, repair, segment_file::base_of,
 };
 
@@ -159,6 +159,10 @@ fn nothing_is_taken_from_a_journal_of_other_data() {
     // With its checkpoints, and with nothing but segments.
     for _ in 0..2 {
         let before = files();
+        let inspection = Inspection::open(&apart, &Host::real()).unwrap();
+        let refused = inspection.damages(&mut |_, _| {});
+        assert!(matches!(refused, Err(OpenError::OtherJournal { .. })), "{refused:?}");
+        drop(inspection);
         let refused = repair(&apart, &Host::real(), &mut |_, _| {});
         assert!(matches!(refused, Err(OpenError::OtherJournal { .. })), "{refused:?}");
         assert!(files() == before && data.path().join("version").exists());
