@@ -7,6 +7,7 @@
 //! ends, the machines are loaded again, and whoever waited is told to ask again. The storage sees to it
 //! that none of it is appended: all of it is one chain, which the refused append ends.
 
+mod abandoned;
 mod load;
 mod plan;
 mod sweep;
@@ -19,10 +20,10 @@ use coordinator::groups::{
     SyncGroupResponse, Ticket,
 };
 use coordinator::record::TopicPartition;
-use coordinator::transactions::{TransactionCoordinator, TransactionOf, TransactionResult};
+use coordinator::transactions::{TransactionCoordinator, TransactionOf};
 use coordinator::{Now, groups, transactions};
 use kafka_protocol::protocol::Encodable;
-use storage::{AppendChain, AppendError, Appended, Storage};
+use storage::{AppendChain, AppendError, Appended, OpenTransaction, Storage};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -201,6 +202,8 @@ struct InFlight {
     done: oneshot::Receiver<Result<Vec<Appended>, AppendError>>,
     bytes: usize,
     deliveries: Vec<Delivery>,
+    /// Its last batches abort what was abandoned.
+    ends_abandoned: bool,
 }
 
 enum Wake {
@@ -214,6 +217,8 @@ struct Task {
     groups: GroupCoordinator,
     transactions: TransactionCoordinator,
     storage: Storage,
+    /// The transactions that were open in the logs at the start, until each goes on or is aborted.
+    found_open: Vec<OpenTransaction>,
     /// What was appended since the machines were loaded.
     chain: AppendChain,
     sweep: Sweep,
@@ -232,6 +237,7 @@ impl Task {
         Self {
             groups: GroupCoordinator::new(settings.groups.clone()),
             transactions: TransactionCoordinator::new(settings.transactions.clone()),
+            found_open: storage.take_open_transactions(),
             chain: storage.chain(),
             storage,
             sweep: Sweep::new(settings.offsets_check_interval),
@@ -322,12 +328,17 @@ impl Task {
             .next_deadline()
             .map(|at| u64::try_from(at.0.saturating_sub(now.timestamp.0)).unwrap_or(0));
         let of_offsets = Some(self.sweep.next_ms.saturating_sub(now.monotonic_ms));
-        let nearest = of_groups.into_iter().chain(of_transactions).chain(of_offsets).min();
+        let of_abandoned = self.has_abandoned().then_some(0);
+        let others = of_transactions.into_iter().chain(of_offsets).chain(of_abandoned);
+        let nearest = of_groups.into_iter().chain(others).min();
         let sleep = nearest.map_or(LONGEST_SLEEP, Duration::from_millis);
         sleep.clamp(rest, LONGEST_SLEEP)
     }
 
     fn expire(&mut self) {
+        if self.has_abandoned() {
+            self.end_abandoned();
+        }
         let plan = self.groups.expire(self.now());
         self.apply_alone(plan.into());
         if self.has_room()
@@ -370,7 +381,12 @@ impl Task {
             let bytes = batches.iter().map(|append| append.batch.len()).sum();
             let (report, done) = oneshot::channel();
             self.chain.append_atomic(batches, Box::new(move |result| drop(report.send(result))));
-            self.in_flight.push_back(InFlight { done, bytes, deliveries: Vec::new() });
+            self.in_flight.push_back(InFlight {
+                done,
+                bytes,
+                deliveries: Vec::new(),
+                ends_abandoned: false,
+            });
         }
         match self.in_flight.back_mut() {
             Some(last) => last.deliveries.extend(deliveries),
@@ -386,9 +402,14 @@ impl Task {
 
     /// Gives out what waited for the oldest append; true if it failed.
     fn appended(&mut self, error: Option<AppendError>) -> bool {
-        let Some(InFlight { deliveries, .. }) = self.in_flight.pop_front() else { return false };
+        let Some(InFlight { deliveries, ends_abandoned, .. }) = self.in_flight.pop_front() else {
+            return false;
+        };
         let Some(error) = error else {
             self.pause = Duration::ZERO;
+            if ends_abandoned {
+                self.found_open.clear();
+            }
             deliver_all(deliveries);
             return false;
         };
@@ -414,15 +435,6 @@ impl Task {
         let loaded = tokio::task::spawn_blocking(move || load::load(&storage, &settings));
         let machines = loaded.await.map_err(|_panic| LoadError::Panicked)??;
         self.take_up(machines, self.now());
-        let markers = load::abandoned(&self.storage, &self.transactions);
-        if !markers.is_empty() {
-            tracing::warn!(
-                count = markers.len(),
-                "transactions whose end is lost are aborted in the partitions that still wait for it"
-            );
-            let result = TransactionResult { records: Vec::new(), markers, response: () };
-            self.apply_alone(result.into());
-        }
         Ok(())
     }
 

@@ -1,20 +1,17 @@
 //! Reading both machines back from their topics.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use coordinator::groups::GroupCoordinator;
-use coordinator::record::{
-    GroupRecord, RecordError, TransactionMetadata, TransactionRecord, TransactionStatus,
-};
-use coordinator::transactions::{Marker, TransactionCoordinator};
+use coordinator::record::{GroupRecord, RecordError, TransactionRecord};
+use coordinator::transactions::TransactionCoordinator;
 use coordinator::{CONSUMER_OFFSETS, PARTITION_COUNT, TRANSACTION_STATE};
 use storage::{
-    CatalogueChange, CatalogueError, Isolation, OpenTransaction, PartitionId, ReadError, ReadLimit,
-    Storage, Topic,
+    CatalogueChange, CatalogueError, Isolation, PartitionId, ReadError, ReadLimit, Storage, Topic,
 };
 use tokio::sync::oneshot;
 use wire::batch::{self, BatchError, BatchView, RecordLimits};
-use wire::{Offset, PartitionIndex, ProducerId};
+use wire::{Offset, PartitionIndex};
 
 use super::Settings;
 
@@ -133,33 +130,6 @@ pub(super) fn load(storage: &Storage, settings: &Settings) -> Result<Machines, L
     Ok((groups, transactions))
 }
 
-/// Aborts for what is open in a partition though nobody is at it: after damage its marker may be lost, and nobody else
-/// would end it.
-pub(super) fn abandoned(storage: &Storage, transactions: &TransactionCoordinator) -> Vec<Marker> {
-    let catalogue = storage.catalogue();
-    let mut markers = Vec::new();
-    let found = storage.take_open_transactions();
-    if found.is_empty() {
-        return markers;
-    }
-    let open: HashMap<ProducerId, &TransactionMetadata> =
-        transactions.state().open().map(|metadata| (metadata.producer_id, metadata)).collect();
-    for OpenTransaction { partition, producer_id, producer_epoch, .. } in found {
-        let Some(topic) = catalogue.by_id.get(&partition.topic) else { continue };
-        let partition = (topic.name.clone(), partition.partition);
-        // What is about to end may have an epoch that is raised already; its markers close everything before it.
-        let goes_on = open.get(&producer_id).is_some_and(|metadata| {
-            metadata.partitions.contains(&partition)
-                && (metadata.status != TransactionStatus::Ongoing
-                    || metadata.producer_epoch == producer_epoch)
-        });
-        if !goes_on {
-            markers.push(Marker { partition, producer_id, producer_epoch, committed: false });
-        }
-    }
-    markers
-}
-
 /// A record of a kind that a later version writes is passed over, and one whose text is none, which
 /// nobody can name; a damaged one is not.
 fn known<T>(decoded: Result<T, RecordError>) -> Result<Option<T>, RecordError> {
@@ -194,9 +164,8 @@ fn for_each_batch(
             let before = next;
             read_on(storage, of, &mut next, &mut |batch| each(partition, batch))
                 .map_err(|cause| LoadError::Unreadable { topic, partition, offset: next, cause })?;
-            if next == before {
-                break;
-            }
+            // What is left out here would be forgotten: nothing is in flight, so that all of it can be read.
+            assert!(next > before, "{topic}-{partition} gives nothing at offset {before}");
         }
     }
     Ok(())

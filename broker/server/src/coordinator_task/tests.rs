@@ -112,7 +112,7 @@ fn failing(deliver: oneshot::Sender<()>) -> Operation {
         let (report, done) = oneshot::channel();
         report.send(Err(AppendError::DiskFull)).unwrap();
         let deliveries: Vec<Delivery> = vec![Box::new(move || _ = deliver.send(()))];
-        task.in_flight.push_back(InFlight { done, bytes: 0, deliveries });
+        task.in_flight.push_back(InFlight { done, bytes: 0, deliveries, ends_abandoned: false });
     })
 }
 
@@ -222,6 +222,37 @@ async fn a_transaction_whose_end_was_lost_is_aborted_at_the_start_and_no_other()
 }
 
 #[tokio::test]
+async fn an_abort_of_what_was_abandoned_that_is_refused_is_tried_again() {
+    let directory = TempDir::new().unwrap();
+    let storage = opened(&directory);
+    create_topic(&storage).await;
+    let topic = storage.catalogue().by_name["topic"].id;
+    let partition = storage::PartitionId { topic, partition: PartitionIndex(0) };
+    load::create_internal_topics(&storage).await.unwrap();
+    let unknown = Producer { id: wire::ProducerId(7777), epoch: wire::ProducerEpoch(3) };
+    append_to(&storage, partition, transactional(unknown)).await;
+    close(storage, &directory).await;
+
+    let storage = opened(&directory);
+    let mut task = Task::new(storage.clone(), settings(Duration::from_mins(10)));
+    task.load().await.unwrap();
+    for refused in [Some(AppendError::DiskFull), None] {
+        assert_eq!(task.sleep(), Duration::ZERO);
+        task.expire();
+        assert!(!task.has_abandoned());
+        let done = task.in_flight.back_mut().unwrap();
+        (&mut done.done).await.unwrap().unwrap();
+        assert_eq!(task.appended(refused), refused.is_some());
+        task.load().await.unwrap();
+    }
+    task.expire();
+    assert!(task.in_flight.is_empty() && task.found_open.is_empty());
+    assert_eq!(storage.offsets(partition).unwrap().last_stable_offset, Offset(3));
+    drop(task);
+    close(storage, &directory).await;
+}
+
+#[tokio::test]
 async fn very_many_records_are_several_appends_in_their_order() {
     let directory = TempDir::new().unwrap();
     let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
@@ -265,7 +296,12 @@ async fn what_is_refused_again_and_again_is_not_loaded_all_the_time() {
     assert_eq!(rests, [500, 1000, 2000, 4000, 8000, 10_000]);
     let (report, done) = oneshot::channel();
     report.send(Ok(Vec::new())).unwrap();
-    task.in_flight.push_back(InFlight { done, bytes: 0, deliveries: Vec::new() });
+    task.in_flight.push_back(InFlight {
+        done,
+        bytes: 0,
+        deliveries: Vec::new(),
+        ends_abandoned: false,
+    });
     assert!(!task.appended(None));
     assert_eq!(task.pause, Duration::ZERO);
     drop(task);

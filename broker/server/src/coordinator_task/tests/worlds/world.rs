@@ -128,7 +128,7 @@ impl World {
     /// Nobody lost a marker, so every transaction that is open in a log goes on or is about to end.
     pub(super) fn abandon_nothing(&mut self) -> Check {
         let task = self.task();
-        let abandoned = load::abandoned(&task.storage, &task.transactions);
+        let abandoned = task.keep_abandoned();
         if abandoned.is_empty() {
             return Ok(());
         }
