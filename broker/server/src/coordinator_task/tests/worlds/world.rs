@@ -60,6 +60,8 @@ pub(super) struct World {
     pub(super) task: Option<Task>,
     /// The state after the newest plan that was answered, and after each one since.
     states: VecDeque<States>,
+    /// The states after plans that a crash lost: they may come back from a mirror as long as nothing else is written.
+    pub(super) lost: Vec<States>,
     /// A plan was refused, and so are those behind it, which stand on it.
     is_disturbed: bool,
     /// There was less space than there could be since everything was last seen to work.
@@ -81,6 +83,7 @@ impl World {
             dice,
             task: None,
             states: VecDeque::new(),
+            lost: Vec::new(),
             is_disturbed: false,
             is_short: false,
             was_refused: false,
@@ -142,6 +145,10 @@ impl World {
         }
         let found = self.states.iter().position(|known| *known == state);
         let Some(found) = found else {
+            if self.lost.contains(&state) {
+                self.states = VecDeque::from([state]);
+                return Ok(());
+            }
             let wrong = format!("loaded {state:?}, which is none of {:?}", self.states);
             return Err(Refused::Wrong(wrong));
         };
@@ -151,7 +158,6 @@ impl World {
         if found + 1 < self.states.len() {
             self.note("plans lost in a crash");
         }
-        // What is lost may come back from a mirror as long as nothing else is written.
         self.states.drain(..found);
         Ok(())
     }
@@ -230,6 +236,7 @@ impl World {
                 self.states.truncate(1);
             } else if !self.is_disturbed {
                 self.states.pop_front();
+                self.lost.clear();
             }
             self.is_disturbed |= refused;
         }
@@ -333,7 +340,7 @@ impl World {
     /// The same, of those whose transactions have left these values in each partition.
     pub(super) fn verify_with(&mut self, committed: &[Vec<String>]) -> Check {
         // From now on what is there is what counts.
-        self.states.truncate(1);
+        self.lost.extend(self.states.drain(1..));
         let task = self.task.as_ref().unwrap();
         for ((group, index), commits) in &mut self.commits {
             let found = fetch(task, group, *index);

@@ -95,7 +95,10 @@ impl World {
         let results = results.ok_or("a batch was not answered")?;
         let refused = results.iter().find_map(|one| one.err());
         self.step_done(index, refused.is_none(), Stage::Written);
-        let Some(error) = refused else { return Ok(()) };
+        let Some(error) = refused else {
+            self.lost.clear();
+            return Ok(());
+        };
         if error == AppendError::DiskFull {
             self.note("produce refused, the disk is full");
         }
