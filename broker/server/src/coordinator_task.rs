@@ -219,6 +219,8 @@ struct Task {
     storage: Storage,
     /// The transactions that were open in the logs at the start, until each goes on or is aborted.
     found_open: Vec<OpenTransaction>,
+    /// Such an abort was refused, so that producers have worked since.
+    has_refused_abort: bool,
     /// What was appended since the machines were loaded.
     chain: AppendChain,
     sweep: Sweep,
@@ -238,6 +240,7 @@ impl Task {
             groups: GroupCoordinator::new(settings.groups.clone()),
             transactions: TransactionCoordinator::new(settings.transactions.clone()),
             found_open: storage.take_open_transactions(),
+            has_refused_abort: false,
             chain: storage.chain(),
             storage,
             sweep: Sweep::new(settings.offsets_check_interval),
@@ -413,6 +416,7 @@ impl Task {
             deliver_all(deliveries);
             return false;
         };
+        self.has_refused_abort |= ends_abandoned;
         if !matches!(error, AppendError::ShuttingDown | AppendError::ChainBroken) {
             tracing::error!(%error, "the coordinator's records were not appended");
         }

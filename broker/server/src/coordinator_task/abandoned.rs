@@ -44,27 +44,27 @@ impl Task {
             .map(|metadata| (metadata.producer_id, metadata))
             .collect();
         let mut markers = Vec::new();
-        self.found_open.retain(
-            |&OpenTransaction { partition, producer_id, producer_epoch, .. }| {
-                let Some(topic) = catalogue.by_id.get(&partition.topic) else { return false };
-                let partition = (topic.name.clone(), partition.partition);
-                // What is about to end may have an epoch that is raised already; its markers close everything before it.
-                let goes_on = open.get(&producer_id).is_some_and(|metadata| {
-                    metadata.partitions.contains(&partition)
+        self.found_open.retain(|found| {
+            let &OpenTransaction { partition, producer_id, producer_epoch, first_offset } = found;
+            let Some(topic) = catalogue.by_id.get(&partition.topic) else { return false };
+            let offsets = self.storage.offsets(partition);
+            if offsets.is_none_or(|offsets| offsets.last_stable_offset > first_offset) {
+                return false;
+            }
+            let partition = (topic.name.clone(), partition.partition);
+            // What is about to end may have an epoch that is raised already; its markers close everything before it.
+            let goes_on = open.get(&producer_id).is_some_and(|metadata| {
+                // After a refusal it may have come back, and what it has written since must not be aborted.
+                self.has_refused_abort
+                    || metadata.partitions.contains(&partition)
                         && (metadata.status != TransactionStatus::Ongoing
                             || metadata.producer_epoch == producer_epoch)
-                });
-                if !goes_on {
-                    markers.push(Marker {
-                        partition,
-                        producer_id,
-                        producer_epoch,
-                        committed: false,
-                    });
-                }
-                !goes_on
-            },
-        );
+            });
+            if !goes_on {
+                markers.push(Marker { partition, producer_id, producer_epoch, committed: false });
+            }
+            !goes_on
+        });
         markers
     }
 }

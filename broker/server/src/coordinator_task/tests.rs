@@ -221,6 +221,37 @@ async fn a_transaction_whose_end_was_lost_is_aborted_at_the_start_and_no_other()
     close(storage, &directory).await;
 }
 
+/// As if a full disk had refused the abort of what was abandoned.
+fn refuse_abort(task: &mut Task) {
+    assert!(task.has_abandoned() && task.sleep().is_zero());
+    let (_, done) = oneshot::channel();
+    let deliveries = Vec::new();
+    task.in_flight.push_back(InFlight { done, bytes: 0, deliveries, ends_abandoned: true });
+    assert!(!task.has_abandoned());
+    assert!(task.appended(Some(AppendError::DiskFull)));
+}
+
+/// Waits for what is in flight.
+async fn land(task: &mut Task) {
+    while let Some(first) = task.in_flight.front_mut() {
+        (&mut first.done).await.unwrap().unwrap();
+        assert!(!task.appended(None));
+    }
+}
+
+/// Plans for the transactions, and answers once that is durable.
+async fn plan_on<R: Send + 'static, P: Into<Plan<R>>>(
+    task: &mut Task,
+    plan: impl FnOnce(&mut TransactionCoordinator, Now) -> P,
+) -> R {
+    let (deliver, answer) = oneshot::channel();
+    let now = task.now();
+    let planned = plan(&mut task.transactions, now);
+    task.apply(planned.into(), deliver);
+    land(task).await;
+    answer.await.unwrap()
+}
+
 #[tokio::test]
 async fn an_abort_of_what_was_abandoned_that_is_refused_is_tried_again() {
     let directory = TempDir::new().unwrap();
@@ -236,18 +267,51 @@ async fn an_abort_of_what_was_abandoned_that_is_refused_is_tried_again() {
     let storage = opened(&directory);
     let mut task = Task::new(storage.clone(), settings(Duration::from_mins(10)));
     task.load().await.unwrap();
-    for refused in [Some(AppendError::DiskFull), None] {
-        assert_eq!(task.sleep(), Duration::ZERO);
-        task.expire();
-        assert!(!task.has_abandoned());
-        let done = task.in_flight.back_mut().unwrap();
-        (&mut done.done).await.unwrap().unwrap();
-        assert_eq!(task.appended(refused), refused.is_some());
-        task.load().await.unwrap();
-    }
+    refuse_abort(&mut task);
+    task.load().await.unwrap();
+    assert!(task.has_abandoned() && task.sleep().is_zero());
     task.expire();
-    assert!(task.in_flight.is_empty() && task.found_open.is_empty());
-    assert_eq!(storage.offsets(partition).unwrap().last_stable_offset, Offset(3));
+    land(&mut task).await;
+    assert!(task.found_open.is_empty());
+    assert_eq!(storage.offsets(partition).unwrap().last_stable_offset, Offset(2));
+    drop(task);
+    close(storage, &directory).await;
+}
+
+#[tokio::test]
+async fn a_producer_that_came_back_after_a_refused_abort_loses_nothing() {
+    let directory = TempDir::new().unwrap();
+    let storage = opened(&directory);
+    create_topic(&storage).await;
+    let topic = storage.catalogue().by_name["topic"].id;
+    let partition = storage::PartitionId { topic, partition: PartitionIndex(0) };
+    load::create_internal_topics(&storage).await.unwrap();
+    let request = InitProducerIdRequest {
+        transactional_id: Some("id".to_owned()),
+        timeout_ms: 60_000,
+        producer: None,
+    };
+    let mut task = Task::new(storage.clone(), settings(Duration::from_mins(10)));
+    let first = plan_on(&mut task, |of, now| of.init_producer_id(now, &request)).await.unwrap();
+    append_to(&storage, partition, transactional(first)).await;
+    drop(task);
+    close(storage, &directory).await;
+
+    let storage = opened(&directory);
+    let mut task = Task::new(storage.clone(), settings(Duration::from_mins(10)));
+    task.load().await.unwrap();
+    refuse_abort(&mut task);
+    task.load().await.unwrap();
+    let producer = plan_on(&mut task, |of, now| of.init_producer_id(now, &request)).await.unwrap();
+    assert_eq!(producer.id, first.id);
+    let of = TransactionOf { transactional_id: "id".to_owned(), producer };
+    let partitions = [("topic".to_owned(), PartitionIndex(0))];
+    plan_on(&mut task, |all, now| all.add_partitions(now, &of, &partitions)).await.unwrap();
+    append_to(&storage, partition, transactional(producer)).await;
+    task.expire();
+    land(&mut task).await;
+    assert!(task.found_open.is_empty());
+    assert_eq!(storage.offsets(partition).unwrap().high_watermark, Offset(2));
     drop(task);
     close(storage, &directory).await;
 }
